@@ -1,0 +1,169 @@
+"""Links to Redis: the one place, besides the embedded server, where a client is made.
+
+Retries and time-outs are set here in full. redis-py gives a client made from a URL no retry at
+all, and one made from a host ten retries that nest (each of a command's retries may run all of
+those for connecting), so neither suits a request that may wait a second, nor a worker that
+must outlive a restart of Redis.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from redis import BlockingConnectionPool, ConnectionPool, Redis
+from redis.backoff import AbstractBackoff, EqualJitterBackoff, NoBackoff
+from redis.connection import SSLConnection, parse_url
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from app_srvc.settings_values import host_list
+
+Caller = Literal["web", "worker"]
+T = TypeVar("T")
+
+WEB_CONNECT_TIMEOUT_S = 0.5
+WEB_SOCKET_TIMEOUT_S = 1.0
+WEB_POOL_WAIT_S = 0.5
+WORKER_CONNECT_TIMEOUT_S = 5.0
+WORKER_RETRY_FOR_S = 20.0
+
+# A blocking command of a worker must wait for less than this, or the silence of an empty queue
+# looks like a dead link. RQ's own worker raises it when its worker_ttl asks for more.
+WORKER_SOCKET_TIMEOUT_S = 20.0
+
+MAX_CONNECTIONS = 64
+
+
+def make_redis(url: str, *, caller: Caller) -> Redis:
+    """Return a client for a URL that `Settings` has checked; nothing is connected yet.
+
+    A `web` client answers or fails within about a second: one retry when a link turns out to be
+    broken or refused, none after a time-out. A `worker` client goes on for 20 seconds with capped
+    back-off, which covers a restart or a failover; for longer outages the loop around it goes on.
+    A command that fails may have been carried out: send only what may be sent twice.
+
+    The client owns one pool. Keep it and share it between threads; a process that forks may go on
+    using it on both sides. Answers are bytes, as RQ needs them.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "redis+sentinel":
+        return _sentinel_client(url, _link_options(caller))
+    options = {**_link_options(caller), **parse_url(url)}
+    if scheme == "rediss":
+        options |= {
+            "connection_class": SSLConnection,
+            "ssl_cert_reqs": "required",
+            "ssl_check_hostname": True,
+        }
+    return Redis.from_pool(_pool(caller, options))
+
+
+def _pool(caller: Caller, options: dict[str, Any]) -> ConnectionPool:
+    if caller == "worker":
+        return ConnectionPool(max_connections=MAX_CONNECTIONS, **options)
+    # Hundreds of greenlets may ask at once: they take turns, and none opens a link of its own.
+    return BlockingConnectionPool(
+        max_connections=MAX_CONNECTIONS, timeout=WEB_POOL_WAIT_S, **options
+    )
+
+
+def _link_options(caller: Caller) -> dict[str, Any]:
+    if caller == "web":
+        return {
+            "socket_connect_timeout": WEB_CONNECT_TIMEOUT_S,
+            "socket_timeout": WEB_SOCKET_TIMEOUT_S,
+            "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+            "health_check_interval": 15,
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        }
+    return {
+        "socket_connect_timeout": WORKER_CONNECT_TIMEOUT_S,
+        "socket_timeout": WORKER_SOCKET_TIMEOUT_S,
+        "retry": RetryFor(WORKER_RETRY_FOR_S, EqualJitterBackoff(cap=1.0, base=0.05)),
+        "health_check_interval": 15,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+
+
+def _sentinel_client(url: str, options: dict[str, Any]) -> Redis:
+    """Ask the Sentinels for the master before each new connection, so a failover is followed."""
+    parts = urlsplit(url)
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    service, _, database = parts.path.strip("/").partition("/")
+    sentinel = Sentinel(
+        [(host, port or 26379) for host, port in host_list(parts)],
+        sentinel_kwargs={
+            # Without a retry of its own: the next Sentinel is the retry.
+            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": WEB_CONNECT_TIMEOUT_S,
+            "socket_timeout": WEB_SOCKET_TIMEOUT_S,
+            "username": query.get("sentinel_username"),
+            "password": query.get("sentinel_password"),
+        },
+    )
+    client: Redis = sentinel.master_for(
+        unquote(service),
+        db=int(query.get("db") or database or 0),
+        username=_unquoted(parts.username),
+        password=_unquoted(parts.password),
+        max_connections=MAX_CONNECTIONS,
+        **options,
+    )
+    return client
+
+
+def _unquoted(value: str | None) -> str | None:
+    return unquote(value) if value else None
+
+
+class RetryFor(Retry):
+    """Retry with back-off until a time is over, counted from the first try.
+
+    Counting seconds and not tries keeps the whole bounded: redis-py retries the connecting inside
+    each retry of a command, which multiplies tries but not a deadline.
+    """
+
+    def __init__(self, total_s: float, backoff: AbstractBackoff) -> None:
+        super().__init__(backoff, retries=-1)
+        self._total_s = total_s
+
+    def call_with_retry(
+        self,
+        do: Callable[[], T],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> T:
+        give_up_at = time.monotonic() + self._total_s
+        failures = 0
+        while True:
+            try:
+                return do()
+            except self._supported_errors as error:
+                if is_retryable is not None and not is_retryable(error):
+                    raise
+                failures += 1
+                # Always, also the last time: this is what takes the broken link out of use.
+                fail(error, failures) if with_failure_count else fail(error)
+                pause_s = self._backoff.compute(failures)
+                if time.monotonic() + pause_s >= give_up_at:
+                    raise
+                time.sleep(pause_s)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, RetryFor)
+            and self._total_s == other._total_s
+            and super().__eq__(other)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self._total_s, super().__hash__()))
+
+
+#: What a client raises when Redis is away or too slow; anything else is an error of the command.
+REDIS_AWAY = (RedisConnectionError, RedisTimeoutError)
