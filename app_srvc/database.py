@@ -1,0 +1,209 @@
+"""The ledger's database: engine, sessions, clock, and what differs between SQLite and PostgreSQL.
+
+Transactions are short by rule: none is ever open around a handler, a fetch or a call to Redis.
+On SQLite a write transaction takes the write lock at its start (`BEGIN IMMEDIATE`), so it can wait
+for its turn but can't fail half-way because somebody else wrote first.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import DateTime, Engine, String, create_engine, event, func, select, text
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Dialect, make_url
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.types import TypeDecorator
+
+from app_srvc.errors import LedgerUnavailableError
+
+SQLITE_BUSY_TIMEOUT_S = 10.0
+POOL_SIZE = 5
+POOL_OVERFLOW = 15
+POOL_WAIT_S = 2.0
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time in UTC. A naive one is refused: it means another moment on another host."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        value = value.astimezone(UTC)
+        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """The tables of every folder meet here."""
+
+    type_annotation_map = {datetime: UtcDateTime(), str: String()}
+
+
+class Database:
+    """One process's link to the ledger.
+
+    Every session comes from `write`, `read` or `snapshot`. Whatever says "the database can't be
+    used now" (no connection, time-out, full disk, lock not granted) leaves them as
+    `LedgerUnavailableError`, with nothing committed as far as this process knows.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._writer = engine.execution_options(app_write=True)
+        self._snapshots = (
+            engine
+            if self.is_sqlite
+            else engine.execution_options(isolation_level="REPEATABLE READ")
+        )
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that commits when the block ends, and rolls back when it raises."""
+        with (
+            self.translated(),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for queries; whatever it does is rolled back."""
+        with self.translated(), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A session whose queries all see the same moment."""
+        with self.translated(), Session(self._snapshots, expire_on_commit=False) as session:
+            yield session
+
+    def now(self, session: Session) -> datetime:
+        """The ledger's clock, so that leases do not depend on how well hosts agree on the time."""
+        if self.is_sqlite:
+            return datetime.now(UTC)
+        moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+        return moment.astimezone(UTC)
+
+    def insert_ignore(self, table: Any) -> Any:
+        """An `INSERT` that leaves out the rows whose unique key is there already."""
+        dialect = sqlite if self.is_sqlite else postgresql
+        return dialect.insert(table).on_conflict_do_nothing()
+
+    def ping(self) -> None:
+        """Raise `LedgerUnavailableError` unless the database answers a query now."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def release_after_fork(self) -> None:
+        """Forget the parent's connections without closing them; the parent goes on using them."""
+        self.engine.dispose(close=False)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn "the database can't be used now" in any of the driver's words into ours."""
+        try:
+            yield
+        except (sa_exc.OperationalError, sa_exc.InterfaceError, sa_exc.TimeoutError) as error:
+            raise LedgerUnavailableError(_short_reason(error)) from error
+        except sa_exc.DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            raise LedgerUnavailableError(_short_reason(error)) from error
+
+
+def open_database(
+    url: str, *, statement_timeout_s: float = 30.0, pool_size: int = POOL_SIZE
+) -> Database:
+    """Make the link; nothing is connected yet.
+
+    `statement_timeout_s` bounds every statement on PostgreSQL: seconds for a worker, under two for
+    a web process.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = _sqlite_engine(url, Path(parsed.database or ""), pool_size)
+    else:
+        engine = _postgresql_engine(url, statement_timeout_s, pool_size)
+    return Database(engine)
+
+
+def _sqlite_engine(url: str, path: Path, pool_size: int) -> Engine:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S, "check_same_thread": False},
+        hide_parameters=True,
+        pool_size=pool_size,
+        max_overflow=POOL_OVERFLOW,
+        pool_timeout=POOL_WAIT_S,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(dbapi_connection: Any, _record: Any) -> None:
+        # The driver must not open transactions by itself: the "begin" event below does.
+        dbapi_connection.isolation_level = None
+        cursor = dbapi_connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        is_write = connection.get_execution_options().get("app_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+
+    return engine
+
+
+def _postgresql_engine(url: str, statement_timeout_s: float, pool_size: int) -> Engine:
+    # tcp_user_timeout ends a connection whose peer went away without a word; the statement
+    # time-out ends one whose server is there but does not get on.
+    milliseconds = int(statement_timeout_s * 1000)
+    return create_engine(
+        url,
+        connect_args={
+            "connect_timeout": 2,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": max(2000, milliseconds),
+            "options": " ".join(
+                f"-c {name}={value}"
+                for name, value in (
+                    ("statement_timeout", milliseconds),
+                    ("lock_timeout", milliseconds),
+                    ("timezone", "UTC"),
+                )
+            ),
+        },
+        hide_parameters=True,
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        max_overflow=POOL_OVERFLOW,
+        pool_timeout=POOL_WAIT_S,
+    )
+
+
+def _short_reason(error: Exception) -> str:
+    """The driver's first line: it names hosts and causes, never values (`hide_parameters`)."""
+    original = getattr(error, "orig", None) or error
+    first_line = (str(original).strip().splitlines() or [type(original).__name__])[0]
+    return f"The database cannot be used now: {first_line}"

@@ -1,0 +1,77 @@
+"""The ledger's schema, version by version, and the lock under which it is brought up to date."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, text
+from sqlalchemy.engine import Connection
+
+import app_srvc.inbox.model
+import app_srvc.messages.model
+import app_srvc.registration.model
+import app_srvc.robots.model
+import app_srvc.todos.model  # noqa: F401  (each import adds a folder's tables to the metadata)
+from app_srvc.database import Base, Database
+
+METADATA: MetaData = Base.metadata
+
+# Any number that no other program on the same PostgreSQL uses for its own advisory lock.
+ADVISORY_LOCK = 0x6170705F73727663
+
+
+def migrate(database: Database) -> None:
+    """Bring the schema up to date. Several processes may call this at once: one does the work."""
+    if schema_revision(database) == head_revision():
+        return
+    with (
+        database.translated(),
+        database.engine.connect() as connection,
+        _locked(database, connection),
+    ):
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def schema_revision(database: Database) -> str | None:
+    """The revision that the database is at; None for one that has no tables of ours."""
+    with database.translated(), database.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head_revision() -> str | None:
+    """The revision that this program needs."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    return config
+
+
+@contextmanager
+def _locked(database: Database, connection: Connection) -> Iterator[None]:
+    """Wait for the lock, and hold it. The holder's death releases it on both databases."""
+    if database.is_sqlite:
+        with open(f"{database.engine.url.database}.migrate-lock", "w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        return
+    key = {"key": ADVISORY_LOCK}
+    connection.execute(text("SELECT set_config('lock_timeout', '0', false)"))
+    connection.execute(text("SELECT set_config('statement_timeout', '0', false)"))
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
+    connection.commit()
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+        connection.commit()

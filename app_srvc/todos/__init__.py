@@ -1,0 +1,1 @@
+"""Todos: what the robot of that name fetches, kept as its source last showed it."""

@@ -1,0 +1,17 @@
+"""What tests of one component with real servers share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from app_srvc.runtime import Runtime
+from tests.support.servers import ValkeyServer
+from tests.support.worlds import open_world
+
+
+@pytest.fixture
+def world(valkey: ValkeyServer, database_url: str) -> Iterator[Runtime]:
+    """A runtime on an empty Valkey and an empty database, once for each kind of database."""
+    runtime = open_world(valkey.url, database_url)
+    yield runtime
+    runtime.close()
