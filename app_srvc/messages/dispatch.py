@@ -67,6 +67,15 @@ class JobFact:
     note: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class QueueSizes:
+    """How many jobs of a queue wait, run, and are planned for later."""
+
+    waiting: int
+    running: int
+    planned: int
+
+
 class Dispatcher:
     """The one writer of new jobs. Scripts are atomic, so any number of processes may dispatch the same."""
 
@@ -155,6 +164,21 @@ class Dispatcher:
         """Mark this Redis as the one of an epoch; an emptied Redis has no mark."""
         try:
             self._client.set(EPOCH_KEY, token)
+        except redis.RedisError as error:
+            raise BrokerUnavailableError(f"Redis cannot be used now: {error}") from error
+
+    def queue_sizes(self, queue: str) -> QueueSizes:
+        """Sizes by counting commands only, whatever the depth.
+
+        Raises:
+            BrokerUnavailableError: Redis did not answer.
+        """
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.llen(f"rq:queue:{queue}")
+                pipeline.zcard(f"rq:wip:{queue}")
+                pipeline.zcard(f"rq:scheduled:{queue}")
+                return QueueSizes(*pipeline.execute())
         except redis.RedisError as error:
             raise BrokerUnavailableError(f"Redis cannot be used now: {error}") from error
 

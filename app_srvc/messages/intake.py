@@ -1,0 +1,47 @@
+"""Intake: how a web process hands messages over. Requests that arrive together share a commit."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from app_srvc.deadlines import Calls
+from app_srvc.messages.accept import Accepted, Draft, insert_drafts, job_specs
+from app_srvc.messages.group_commit import Answer, GroupCommit
+from app_srvc.runtime import Runtime
+
+# A request waits at most so long: for the commit that is on its way, and then for its own.
+SUBMIT_S = 1.8
+COMMIT_S = 1.4
+
+
+class Intake:
+    """Accepts drafts: commits them in groups, then puts their jobs on the queues.
+
+    The commits have a thread of their own, so that slow reads can't hold up what people send.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._calls = Calls(is_sqlite=runtime.database.is_sqlite, threads=1)
+        self._group = GroupCommit(self._commit)
+
+    def accept(self, draft: Draft) -> Accepted:
+        """Put a draft into the ledger and return its answer; the message is kept from then on.
+
+        With Redis away the message is accepted all the same, and the relay dispatches it later.
+
+        Raises:
+            LedgerUnavailableError: Nothing was promised.
+            IdempotencyConflictError: The idempotency key was used before, with another body.
+        """
+        return self._group.submit(draft, timeout_s=SUBMIT_S)
+
+    def _commit(self, drafts: Sequence[Draft]) -> Sequence[Answer]:
+        now = datetime.now(UTC)
+        answers = self._calls.ledger(lambda: self._insert(drafts, now), timeout_s=COMMIT_S)
+        self._runtime.dispatcher.try_dispatch(job_specs(answers, now))
+        return answers
+
+    def _insert(self, drafts: Sequence[Draft], now: datetime) -> list[Answer]:
+        database = self._runtime.database
+        with database.write() as session:
+            return insert_drafts(session, drafts, insert_ignore=database.insert_ignore, now=now)

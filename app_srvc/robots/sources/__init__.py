@@ -1,0 +1,1 @@
+"""Sources: where a robot's records come from."""
