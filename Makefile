@@ -1,22 +1,62 @@
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
 PORT ?= 8080
 DATA_DIR ?= .data
 
-.PHONY: run test check bench lock clean format
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate --quiet
 
-run: $(VENV)/.run-stamp
+.DEFAULT_GOAL := help
+.PHONY: help run test check format lint types docs lock bench clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: .venv/.run-stamp  ## Run the whole service on http://127.0.0.1:8080 (PORT=…, DATA_DIR=…)
 	@exec $(BIN)/app-srvc up --port $(PORT) --data-dir $(DATA_DIR)
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+test: .venv/.dev-stamp  ## Run every test, with real servers and a real browser
+	@tests/support/install_browser.sh $(BIN)/python
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
-$(VENV)/.run-stamp: requirements.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+check: lint types test  ## Formatting, lint, types, manifests, and every test
+
+format: .venv/.dev-stamp  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix --quiet .
+
+lint: .venv/.dev-stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/.dev-stamp
+	$(BIN)/mypy
+
+docs: .venv/.dev-stamp  ## Write docs/configuration.md anew from the settings
+	$(BIN)/python -m app_srvc.settings_doc > docs/configuration.md
+
+lock: .venv/.dev-stamp  ## Pin the requirements anew from pyproject.toml
+	$(LOCK) -o requirements.txt
+	$(LOCK) --extra dev -c requirements.txt -o requirements-dev.txt
+
+bench: .venv/.dev-stamp  ## Run the benchmarks
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove what these targets made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+
+.venv/.run-stamp: requirements.txt pyproject.toml | .venv/bin/python
+	@echo "Installing what the service needs (once) …"
+	@$(PIP) --require-hashes -r requirements.txt
+	@$(PIP) --no-deps -e .
 	@touch $@
 
-$(VENV)/.dev-stamp: requirements-dev.txt $(VENV)/.run-stamp
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+.venv/.dev-stamp: requirements-dev.txt .venv/.run-stamp
+	@echo "Installing what the tests need (once) …"
+	@$(PIP) --require-hashes -r requirements-dev.txt
 	@touch $@

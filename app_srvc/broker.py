@@ -22,12 +22,14 @@ from redis.sentinel import Sentinel
 
 from app_srvc.settings_values import host_list
 
-Caller = Literal["web", "worker"]
+Caller = Literal["web", "worker", "loop"]
 T = TypeVar("T")
 
 WEB_CONNECT_TIMEOUT_S = 0.5
 WEB_SOCKET_TIMEOUT_S = 1.0
 WEB_POOL_WAIT_S = 0.5
+LOOP_CONNECT_TIMEOUT_S = 1.0
+LOOP_SOCKET_TIMEOUT_S = 5.0
 WORKER_CONNECT_TIMEOUT_S = 5.0
 WORKER_RETRY_FOR_S = 20.0
 
@@ -44,6 +46,8 @@ def make_redis(url: str, *, caller: Caller) -> Redis:
     A `web` client answers or fails within about a second: one retry when a link turns out to be
     broken or refused, none after a time-out. A `worker` client goes on for 20 seconds with capped
     back-off, which covers a restart or a failover; for longer outages the loop around it goes on.
+    A `loop` client is for such a loop itself, which must go on noticing signals: it never retries,
+    and waits 5 seconds at most for an answer, so a blocking command has to be shorter than that.
     A command that fails may have been carried out: send only what may be sent twice.
 
     The client owns one pool. Keep it and share it between threads; a process that forks may go on
@@ -63,7 +67,7 @@ def make_redis(url: str, *, caller: Caller) -> Redis:
 
 
 def _pool(caller: Caller, options: dict[str, Any]) -> ConnectionPool:
-    if caller == "worker":
+    if caller != "web":
         return ConnectionPool(max_connections=MAX_CONNECTIONS, **options)
     # Hundreds of greenlets may ask at once: they take turns, and none opens a link of its own.
     return BlockingConnectionPool(
@@ -78,6 +82,13 @@ def _link_options(caller: Caller) -> dict[str, Any]:
             "socket_timeout": WEB_SOCKET_TIMEOUT_S,
             "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
             "health_check_interval": 15,
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        }
+    if caller == "loop":
+        return {
+            "socket_connect_timeout": LOOP_CONNECT_TIMEOUT_S,
+            "socket_timeout": LOOP_SOCKET_TIMEOUT_S,
+            "retry": Retry(NoBackoff(), 0),
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
     return {

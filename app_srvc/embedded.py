@@ -57,6 +57,16 @@ class EmbeddedValkey:
         return self._process is not None and self._process.poll() is None and self._answers()
 
     @property
+    def is_served(self) -> bool:
+        """Whether a server answers there, whoever started it."""
+        return self._socket.exists() and self._answers()
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the server ended without being asked; one that is only slow to answer has not."""
+        return self._process is not None and self._process.poll() is not None
+
+    @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
@@ -72,6 +82,7 @@ class EmbeddedValkey:
         """
         if self.is_alive:
             return
+        self._end_process()  # it died, or it hangs
         program = self._program()
         self._dir.mkdir(parents=True, exist_ok=True)
         self._dir.chmod(0o700)
@@ -79,27 +90,31 @@ class EmbeddedValkey:
         try:
             self._link_socket_folder()
             self._stop_server_left_behind()
-            self._launch(program)
-            self._wait_until_it_answers()
+            self._process = self._launch(program)
+            self._wait_until_it_answers(self._process)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """Stop the server, its data saved, and give the data folder free. May be called twice."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
+        self._end_process()
         if self._owner is not None:
             if self._socket.parent != self._dir:
                 self._socket.parent.unlink(missing_ok=True)
             self._owner.close()
             self._owner = None
+
+    def _end_process(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
 
     # --- steps of a start, in order -------------------------------------------------------------
 
@@ -159,13 +174,13 @@ class EmbeddedValkey:
             time.sleep(0.05)
         return True
 
-    def _launch(self, program: str) -> None:
+    def _launch(self, program: str) -> subprocess.Popen[bytes]:
         self._socket.unlink(missing_ok=True)
         lock = _locked(self._server_lock)
         if lock is None:
             raise EmbeddedServerError(f"A Valkey in {self._dir} came up on its own just now.")
         with lock, self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [program, *self._arguments()],
                 cwd=self._dir,
                 stdin=subprocess.DEVNULL,
@@ -191,13 +206,12 @@ class EmbeddedValkey:
         }
         return [word for name, value in options.items() for word in (f"--{name}", value)]
 
-    def _wait_until_it_answers(self) -> None:
-        assert self._process is not None
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
-            if self._process.poll() is not None:
+            if process.poll() is not None:
                 raise EmbeddedServerError(
-                    f"The embedded Valkey ended with code {self._process.returncode}: "
+                    f"The embedded Valkey ended with code {process.returncode}: "
                     f"{self._last_words()} If its data is damaged, move {self._dir} away: what was "
                     "accepted is in the database, and is put back into the queues from there."
                 )
@@ -216,7 +230,8 @@ class EmbeddedValkey:
         if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
             return path
         digest = hashlib.sha256(os.fsencode(self._dir)).hexdigest()[:16]
-        return Path(f"/tmp/app-srvc-{os.getuid()}-{digest}/{path.name}")
+        # /tmp and not TMPDIR, so that every process finds the same place.
+        return Path(f"/tmp/app-srvc-{os.getuid()}-{digest}") / path.name  # noqa: S108
 
     @property
     def _server_lock(self) -> Path:

@@ -116,3 +116,7 @@ class DataDirInUseError(AppError):
 
 class EmbeddedServerError(AppError):
     """The embedded Valkey cannot be started."""
+
+
+class PortInUseError(AppError):
+    """The port of the web part is in use already."""

@@ -73,7 +73,7 @@ def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
             event[name] = MASK
         elif type(value) is str:
             if "://" in value or "earer " in value or "asic " in value:
-                event[name] = _masked_text(value)
+                event[name] = mask_text(value)
         elif not isinstance(value, _PLAIN) and not name.startswith("_"):
             event[name] = _masked(name, value)
     return event
@@ -96,14 +96,14 @@ def _masked(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_masked("", inner) for inner in value]
     # Anything else, such as an exception, is written as its text.
-    return value if isinstance(value, _PLAIN) else _masked_text(str(value))
+    return value if isinstance(value, _PLAIN) else mask_text(str(value))
 
 
-def _masked_text(text: str) -> str:
+def mask_text(text: str) -> str:
+    """Take credentials out of the URLs and headers that a text quotes."""
     text = _URL_CREDENTIALS.sub(rf"\1{MASK}@", text)
     text = _URL_SECRET_OPTION.sub(rf"\1{MASK}", text)
-    text = _BEARER.sub(rf"\1 {MASK}", text)
-    return text
+    return _BEARER.sub(rf"\1 {MASK}", text)
 
 
 @lru_cache(maxsize=1024)

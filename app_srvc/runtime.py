@@ -6,7 +6,7 @@ from typing import Literal
 
 import redis
 
-from app_srvc.broker import make_redis
+from app_srvc.broker import Caller, make_redis
 from app_srvc.database import Database, open_database
 from app_srvc.errors import ConfigurationError
 from app_srvc.kinds import KINDS, Kind
@@ -39,6 +39,19 @@ class Runtime:
         self.database.close()
 
 
+def open_redis(settings: Settings, *, caller: Caller) -> redis.Redis:
+    """Make a link to Redis; nothing is connected yet.
+
+    Raises:
+        ConfigurationError: No Redis is set. `app-srvc up` brings its own and sets it for the parts.
+    """
+    if settings.effective_redis_url is None:
+        raise ConfigurationError(
+            ["REDIS_URL is not set. Set it, or start the whole service with `app-srvc up`."]
+        )
+    return make_redis(settings.effective_redis_url.get_secret_value(), caller=caller)
+
+
 def open_runtime(
     settings: Settings,
     *,
@@ -49,13 +62,9 @@ def open_runtime(
     """Make the links; nothing is connected yet.
 
     Raises:
-        ConfigurationError: No Redis is set. `app-srvc up` brings its own and sets it for the parts.
+        ConfigurationError: No Redis is set.
     """
-    if settings.effective_redis_url is None:
-        raise ConfigurationError(
-            ["REDIS_URL is not set. Set it, or start the whole service with `app-srvc up`."]
-        )
-    client = make_redis(settings.effective_redis_url.get_secret_value(), caller=caller)
+    client = open_redis(settings, caller=caller)
     return Runtime(
         settings=settings,
         database=open_database(

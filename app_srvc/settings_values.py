@@ -27,6 +27,9 @@ REDIS_URL_OPTIONS = frozenset(
         "ssl_keyfile",
     }
 )
+# Names the source that comes with the service and needs no network.
+DEMO_SOURCE = "demo:"
+
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
 
@@ -60,6 +63,18 @@ def check_gunicorn_args(value: str) -> str:
     return value
 
 
+def check_module(value: str) -> str:
+    if not re.fullmatch(r"\w+(\.\w+)*(:\w+)?", value, re.ASCII):
+        raise ValueError("the dotted name of a Python module, such as app_srvc.webapp")
+    return value
+
+
+def check_script(value: str) -> str:
+    if not re.fullmatch(r"\w[\w-]*\.py", value, re.ASCII):
+        raise ValueError("the name of a script, without folders, such as usrregworker.py")
+    return value
+
+
 def check_token(secret: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
         raise ValueError("printable ASCII without spaces and line ends, since a header carries it")
@@ -67,9 +82,13 @@ def check_token(secret: SecretStr) -> SecretStr:
 
 
 def check_source_url(value: str) -> str:
+    if value == DEMO_SOURCE:
+        return value
     url = _split(value)
     if url is None or url.scheme not in ("http", "https") or not _is_host(url.hostname or ""):
-        raise ValueError("a URL that begins with http:// or https:// and has a host")
+        raise ValueError(
+            f"a URL that begins with http:// or https:// and has a host, or {DEMO_SOURCE}"
+        )
     if url.username or url.password:
         raise ValueError("a URL without user and password (a token goes into SOURCE_TOKEN)")
     return value
@@ -185,7 +204,7 @@ def _bound_host(address: str) -> str:
     host = address.removeprefix("tcp://")
     if host.startswith("["):
         return host[1:].partition("]")[0]
-    return host.partition(":")[0] or "0.0.0.0"
+    return host.partition(":")[0] or "0.0.0.0"  # noqa: S104 - what gunicorn does
 
 
 def bracketed(host: str) -> str:

@@ -14,9 +14,10 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import insert, select, tuple_
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
+from app_srvc.database import Database
 from app_srvc.errors import AppError, IdempotencyConflictError, InvalidValueError
 from app_srvc.kinds import Kind, load
 from app_srvc.messages.dispatch import PROCESS_TASK, JobSpec
@@ -80,7 +81,7 @@ def draft(
         queue=queue,
         payload=text,
         key=None if key is None else str(key),
-        dedupe=None if idempotency_key is None else f"caller:{idempotency_key}",
+        dedupe=caller_dedupe(idempotency_key),
         digest="" if idempotency_key is None else content_digest(text),
         correlation_id=correlation_id,
     )
@@ -110,23 +111,26 @@ def check_idempotency_key(value: str | None) -> str | None:
     return value
 
 
+def caller_dedupe(idempotency_key: str | None) -> str | None:
+    """What makes a message with a caller's key one; a record that a robot knows has another form."""
+    return None if idempotency_key is None else f"caller:{idempotency_key}"
+
+
 def content_digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def insert_drafts(
-    session: Session, drafts: Sequence[Draft], *, insert_ignore: Any, now: datetime
+    database: Database, session: Session, drafts: Sequence[Draft], *, now: datetime
 ) -> list[Accepted | AppError]:
     """Write drafts in the transaction of the caller, and answer for each, in order.
 
     A draft whose dedupe key is known with the same digest is answered with the message of that
     key; with another digest the answer is `IdempotencyConflictError`. Nothing else can fail for one
     draft alone.
-
-    `insert_ignore` is `Database.insert_ignore`.
     """
     ids = [new_message_id() for _ in drafts]
-    known = _claim_dedupe_keys(session, drafts, ids, insert_ignore=insert_ignore, now=now)
+    known = _claim_dedupe_keys(database, session, drafts, ids, now=now)
     answers: list[Accepted | AppError] = []
     rows: list[dict[str, Any]] = []
     for item, message_id in zip(drafts, ids, strict=True):
@@ -139,25 +143,28 @@ def insert_drafts(
         )
         if owner_id == message_id:
             rows.append(_row(item, message_id, now))
-    _insert_rows(session, rows, now)
+    _insert_rows(database, session, rows, now)
     return answers
 
 
-def insert_new(session: Session, drafts: Sequence[Draft], *, now: datetime) -> list[Accepted]:
+def insert_new(
+    database: Database, session: Session, drafts: Sequence[Draft], *, now: datetime
+) -> list[Accepted]:
     """Write drafts that the caller knows to be new (a robot's records), and answer for each, in order."""
     ids = [new_message_id() for _ in drafts]
     rows = [_row(item, message_id, now) for item, message_id in zip(drafts, ids, strict=True)]
-    _insert_rows(session, rows, now)
+    _insert_rows(database, session, rows, now)
     return [
         Accepted(message_id, item.kind, item.queue, item.run_at, is_duplicate=False)
         for item, message_id in zip(drafts, ids, strict=True)
     ]
 
 
-def _insert_rows(session: Session, rows: Sequence[dict[str, Any]], now: datetime) -> None:
-    if rows:
-        session.execute(insert(Message), rows)
-        session.execute(insert(Receipt), _receipts(rows, now))
+def _insert_rows(
+    database: Database, session: Session, rows: Sequence[dict[str, Any]], now: datetime
+) -> None:
+    database.insert_rows(session, Message, rows)
+    database.insert_rows(session, Receipt, _receipts(rows, now))
 
 
 def job_spec(accepted: Accepted, *, attempt: int = 0, delay_s: float | None = None) -> JobSpec:
@@ -189,11 +196,11 @@ def seconds_until(moment: datetime | None, now: datetime) -> float | None:
 
 
 def _claim_dedupe_keys(
+    database: Database,
     session: Session,
     drafts: Sequence[Draft],
     ids: Sequence[str],
     *,
-    insert_ignore: Any,
     now: datetime,
 ) -> dict[tuple[str, str], tuple[str, str]]:
     """(message id, digest) of each dedupe key among the drafts, after ours were tried.
@@ -216,7 +223,7 @@ def _claim_dedupe_keys(
             )
     if not claims:
         return {}
-    session.execute(insert_ignore(DedupeKey), [claims[key] for key in sorted(claims)])
+    session.execute(database.insert_ignore(DedupeKey), [claims[key] for key in sorted(claims)])
     owners = session.execute(
         select(DedupeKey.kind, DedupeKey.dedupe, DedupeKey.message_id, DedupeKey.digest).where(
             tuple_(DedupeKey.kind, DedupeKey.dedupe).in_(list(claims))

@@ -204,9 +204,9 @@ class Dispatcher:
         return (
             job.id,
             job.queue,
-            json.dumps([job.task, None, list(job.args), {}]),
+            f'["{job.task}", null, {json.dumps(job.args)}, {{}}]',
             f"{job.task.rpartition('.')[2]}({', '.join(map(str, job.args))})",
-            json.dumps({"try": job.attempt}),
+            f'{{"try": {job.attempt}}}',
             job.timeout_s,
             self._result_ttl_s,
             self._failure_ttl_s,

@@ -4,7 +4,6 @@ import os
 import re
 import threading
 import time
-import uuid
 
 MESSAGE_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -23,8 +22,10 @@ def new_message_id() -> str:
     with _lock:
         tick = _last_tick = max(tick, _last_tick + 1)
     milliseconds, fraction = tick >> 12, tick & 0xFFF
-    tail = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF
-    return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail))
+    tail = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+    head = f"{milliseconds:012x}"
+    end = f"{tail:016x}"
+    return f"{head[:8]}-{head[8:]}-7{fraction:03x}-{end[:4]}-{end[4:]}"
 
 
 def is_message_id(text: str) -> bool:

@@ -44,4 +44,4 @@ class Intake:
     def _insert(self, drafts: Sequence[Draft], now: datetime) -> list[Answer]:
         database = self._runtime.database
         with database.write() as session:
-            return insert_drafts(session, drafts, insert_ignore=database.insert_ignore, now=now)
+            return insert_drafts(database, session, drafts, now=now)

@@ -86,17 +86,24 @@ class Relay:
         token, _ = self._runtime.dispatcher.probe([])
         if known is not None and token == known:
             return epoch_number(known)
-        return self._begin_epoch()
+        return self._begin_epoch(known)
 
-    def _begin_epoch(self) -> int:
-        """Write the ledger first: a crash before Redis has the epoch only means one more epoch."""
-        with self._runtime.database.write() as session:
-            number = epoch_number(store.get_fact(session, EPOCH_FACT)) + 1
-            token = f"{number}:{uuid.uuid4().hex[:12]}"
-            store.put_fact(session, EPOCH_FACT, token)
+    def _begin_epoch(self, known: str | None) -> int:
+        """Begin a new epoch, unless somebody else did so since `known` was read.
+
+        The ledger is written first: a crash before Redis has the epoch only means one more epoch.
+        """
+        database = self._runtime.database
+        with database.write() as session:
+            token = store.lock_fact(session, EPOCH_FACT, insert_ignore=database.insert_ignore)
+            is_first = token == (known or "")
+            if is_first:
+                token = f"{epoch_number(token) + 1}:{uuid.uuid4().hex[:12]}"
+                store.put_fact(session, EPOCH_FACT, token)
         self._runtime.dispatcher.set_epoch(token)
-        log.warning("redis_epoch_began", epoch=number)
-        return number
+        if is_first:
+            log.warning("redis_epoch_began", epoch=epoch_number(token))
+        return epoch_number(token)
 
     def _settle_rows(
         self, rows: Sequence[Message], reasons: Mapping[str, str], *, is_suspect: bool

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, defer
 
 from app_srvc.messages.model import (
     ACCEPTED,
     CANCELLED,
     DONE,
     FAILED,
+    DedupeKey,
     LedgerFact,
     Message,
     MessageTry,
@@ -37,8 +39,13 @@ def list_messages(
     queue: str | None = None,
     key: str | None = None,
 ) -> list[Message]:
-    """Messages from the newest on. `key` is exact."""
-    query = select(Message).order_by(Message.seq.desc()).limit(limit)
+    """Messages from the newest on, without their payloads. `key` is exact."""
+    query = (
+        select(Message)
+        .options(defer(Message.payload, raiseload=True))
+        .order_by(Message.seq.desc())
+        .limit(limit)
+    )
     if before_seq is not None:
         query = query.where(Message.seq < before_seq)
     for column, wanted in (
@@ -192,7 +199,22 @@ def count_by_state(session: Session, kind: str | None = None) -> dict[str, int]:
     query = select(Message.state, func.count()).group_by(Message.state)
     if kind is not None:
         query = query.where(Message.kind == kind)
-    return {state: count for state, count in session.execute(query)}
+    return dict(session.execute(query).tuples())
+
+
+def find_dedupe_key(session: Session, kind: str, dedupe: str | None) -> DedupeKey | None:
+    return None if dedupe is None else session.get(DedupeKey, (kind, dedupe))
+
+
+def put_dedupe_key(
+    session: Session, kind: str, dedupe: str | None, digest: str, message_id: str, *, now: datetime
+) -> None:
+    if dedupe is not None:
+        session.add(
+            DedupeKey(
+                kind=kind, dedupe=dedupe, digest=digest, message_id=message_id, created_at=now
+            )
+        )
 
 
 def get_fact(session: Session, name: str) -> str | None:
@@ -201,10 +223,16 @@ def get_fact(session: Session, name: str) -> str | None:
     ).scalar_one_or_none()
 
 
+def lock_fact(session: Session, name: str, *, insert_ignore: Any) -> str:
+    """A fact's value, empty if it has none yet; nobody else can lock it until the transaction ends."""
+    session.execute(insert_ignore(LedgerFact), {"name": name, "value": ""})
+    return session.execute(
+        select(LedgerFact.value).where(LedgerFact.name == name).with_for_update()
+    ).scalar_one()
+
+
 def put_fact(session: Session, name: str, value: str) -> None:
-    changed = session.execute(update(LedgerFact).where(LedgerFact.name == name).values(value=value))
-    if not changed.rowcount:  # type: ignore[attr-defined]
-        session.execute(insert(LedgerFact).values(name=name, value=value))
+    session.execute(update(LedgerFact).where(LedgerFact.name == name).values(value=value))
 
 
 def _move(session: Session, message_id: str, tries: int, values: Mapping[str, object]) -> bool:

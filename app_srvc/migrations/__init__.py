@@ -5,11 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import MetaData, text
+from sqlalchemy import MetaData, inspect, text
 from sqlalchemy.engine import Connection
 
 import app_srvc.inbox.model
@@ -20,6 +16,7 @@ import app_srvc.todos.model  # noqa: F401  (each import adds a folder's tables t
 from app_srvc.database import Base, Database
 
 METADATA: MetaData = Base.metadata
+VERSIONS = Path(__file__).parent / "versions"
 
 # Any number that no other program on the same PostgreSQL uses for its own advisory lock.
 ADVISORY_LOCK = 0x6170705F73727663
@@ -29,12 +26,17 @@ def migrate(database: Database) -> None:
     """Bring the schema up to date. Several processes may call this at once: one does the work."""
     if schema_revision(database) == head_revision():
         return
+    # Alembic takes half a second to import, so it is not imported when there is nothing to do.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
     with (
         database.translated(),
         database.engine.connect() as connection,
         _locked(database, connection),
     ):
-        config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -42,18 +44,17 @@ def migrate(database: Database) -> None:
 def schema_revision(database: Database) -> str | None:
     """The revision that the database is at; None for one that has no tables of ours."""
     with database.translated(), database.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        revision: str | None = connection.execute(
+            text("SELECT version_num FROM alembic_version")
+        ).scalar_one_or_none()
+        return revision
 
 
-def head_revision() -> str | None:
-    """The revision that this program needs."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    return config
+def head_revision() -> str:
+    """The revision that this program needs: the one with the highest number."""
+    return max(path.name.partition("_")[0] for path in VERSIONS.glob("[0-9]*_*.py"))
 
 
 @contextmanager

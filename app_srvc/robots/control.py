@@ -87,7 +87,7 @@ def stop_robot(runtime: Runtime, name: str) -> RobotStatus:
         now = runtime.database.now(session)
         robot = store.lock_robot(session, name)
         if robot is None or robot.state == STOPPED:
-            return _status(robot) if robot is not None else _never_started(name)
+            return status_of(name, robot)
         job_id = robot_job_id(robot.name, robot.generation, robot.next_cycle)
         robot.state = STOPPED
         robot.generation += 1
@@ -107,7 +107,11 @@ def robot_status(runtime: Runtime, name: str) -> RobotStatus:
     """
     _check_name(runtime, name)
     with runtime.database.read() as session:
-        robot = store.find_robot(session, name)
+        return status_of(name, store.find_robot(session, name))
+
+
+def status_of(name: str, robot: Robot | None) -> RobotStatus:
+    """The status that a robot's row says; one without a row has never been started."""
     return _status(robot) if robot is not None else _never_started(name)
 
 

@@ -64,9 +64,7 @@ class Run:
         return self.robot, self.generation, self.number
 
 
-def run_cycle(
-    runtime: Runtime, robot: str, generation: int, number: int, *, owner: str
-) -> Outcome:
+def run_cycle(runtime: Runtime, robot: str, generation: int, number: int, *, owner: str) -> Outcome:
     """Run one cycle and put the wake-up of the next one into Redis.
 
     A cycle that is not the robot's next one, or whose robot was stopped, does nothing. A source
@@ -92,9 +90,7 @@ def run_cycle(
     return Outcome(DONE)
 
 
-def _open(
-    runtime: Runtime, name: str, generation: int, number: int, owner: str
-) -> Run | Outcome:
+def _open(runtime: Runtime, name: str, generation: int, number: int, owner: str) -> Run | Outcome:
     """Make the cycle's row, or take over the row of an owner whose lease has ended."""
     with runtime.database.write() as session:
         now = runtime.database.now(session)
@@ -169,6 +165,7 @@ def _commit_page(
         now = runtime.database.now(session)
         robot, cycle = _fenced(session, run)
         count, accepted = take_page(
+            runtime.database,
             session,
             records,
             kind=kind,

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
+from app_srvc.database import Database
 from app_srvc.errors import InvalidValueError
 from app_srvc.kinds import Kind
 from app_srvc.messages.accept import Accepted, Draft, content_digest, insert_new, validate_payload
@@ -73,6 +74,7 @@ def parse_record(kind: Kind, raw: Any) -> Record | Rejected:
 
 
 def take_page(
+    database: Database,
     session: Session,
     records: Sequence[Record | Rejected],
     *,
@@ -110,6 +112,7 @@ def take_page(
     count.new = len(new)
     count.is_full = count.is_full or len(new) == limit
     accepted = insert_new(
+        database,
         session,
         [
             Draft(
@@ -124,7 +127,7 @@ def take_page(
         ],
         now=now,
     )
-    _remember(session, kind, robot, known, new, accepted, now)
+    _remember(database, session, kind, robot, known, new, accepted, now)
     return count, accepted
 
 
@@ -143,6 +146,7 @@ def _known_digests(
 
 
 def _remember(
+    database: Database,
     session: Session,
     kind: Kind,
     robot: str,
@@ -170,8 +174,7 @@ def _remember(
         for key, values in latest.items()
         if key in known
     ]
-    if inserts:
-        session.execute(insert(DedupeKey), inserts)
+    database.insert_rows(session, DedupeKey, inserts)
     if updates:
         table = DedupeKey.__table__
         session.connection().execute(

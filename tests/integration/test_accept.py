@@ -77,9 +77,9 @@ def test_drafts_that_arrive_together_share_a_commit(world: Runtime) -> None:
         may_go_on.wait(10)
         with world.database.write() as session:
             return insert_drafts(
+                world.database,
                 session,
                 drafts,
-                insert_ignore=world.database.insert_ignore,
                 now=datetime.now(UTC),
             )
 

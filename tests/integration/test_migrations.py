@@ -4,9 +4,14 @@ import threading
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from app_srvc.database import open_database
-from app_srvc.migrations import METADATA, head_revision, migrate, schema_revision
+from app_srvc.migrations import METADATA, VERSIONS, head_revision, migrate, schema_revision
+
+
+def test_the_newest_file_is_the_head_that_alembic_finds() -> None:
+    assert ScriptDirectory(str(VERSIONS.parent)).get_heads() == [head_revision()]
 
 
 def test_the_migrations_make_the_tables_of_the_models(database_url: str) -> None:

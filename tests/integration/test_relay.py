@@ -1,5 +1,6 @@
 """The relay: whatever is to be done has a live job, whatever Redis has lost."""
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -56,6 +57,23 @@ def test_an_emptied_redis_gets_everything_back_once(world: Runtime, valkey: Valk
     assert relay.run_pass() == 0
     assert relay.current_epoch() == before + 1
     assert _waiting(valkey) == ids
+
+
+def test_many_keepers_that_find_an_empty_redis_begin_one_epoch(world: Runtime) -> None:
+    numbers: list[int] = []
+    barrier = threading.Barrier(6)
+
+    def look() -> None:
+        barrier.wait()
+        numbers.append(Relay(world).current_epoch())
+
+    threads = [threading.Thread(target=look) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert numbers == [1] * 6
+    assert Relay(world).current_epoch() == 1
 
 
 def test_a_job_lost_in_the_middle_of_the_work_counts_one_try(

@@ -19,9 +19,9 @@ def insert(runtime: Runtime, *drafts: Draft) -> list[Accepted | AppError]:
     """Accept drafts in one transaction, without dispatching them."""
     with runtime.database.write() as session:
         return insert_drafts(
+            runtime.database,
             session,
             drafts,
-            insert_ignore=runtime.database.insert_ignore,
             now=datetime.now(UTC),
         )
 

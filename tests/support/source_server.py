@@ -14,120 +14,23 @@ import gzip
 import json
 import signal
 import threading
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import requests
 
+from tests.support.source_state import Fault, FaultKind, SeenRequest, SourceState, todos
+
+__all__ = ["PATH", "Fault", "SeenRequest", "SourceControl", "SourceServer", "todos"]
+
 PATH = "/public/v2/todos"
 DRIP_EVERY_S = 0.05
 LARGEST_PAGE = 1_000
-
-FaultKind = Literal[
-    "status",  # answer `status`, with `retry_after` if given
-    "body",  # 200 and `body` as it is, JSON or not
-    "truncated",  # a true length, half of the body
-    "hang_up",  # close without an answer
-    "slow",  # say nothing for `seconds`, then answer
-    "drip_headers",  # one header byte now and then, without end
-    "drip_body",  # a true page, one byte now and then
-    "endless",  # a list that never ends
-    "zip_bomb",  # `size` spaces, compressed
-    "bad_zip",  # said to be compressed, and is not
-    "redirect",  # 302 to `location`
-    "redirect_loop",  # 302 to itself
-    "no_paging",  # all records on every page
-    "small_pages",  # never more than `size` records on a page, with a Link to the next
-    "no_headers",  # a true page without X-Pagination headers
-]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What goes wrong: on `page` only if given, and `times` times if given."""
-
-    kind: FaultKind
-    page: int | None = None
-    times: int | None = None
-    status: int = 500
-    retry_after: str | None = None
-    body: str = ""
-    seconds: float = 0.0
-    size: int = 0
-    location: str = ""
-
-
-@dataclass(frozen=True)
-class SeenRequest:
-    """What was asked: `authorization` is the header as it came."""
-
-    path: str
-    page: str
-    per_page: str
-    authorization: str | None
-    host: str
-
-
-def todos(count: int, *, first: int = 1, status: str = "pending") -> list[dict[str, Any]]:
-    """Records that parse, with ids from `first` on."""
-    return [
-        {
-            "id": number,
-            "user_id": 1 + number % 7,
-            "title": f"Todo number {number}",
-            "due_on": "2026-05-01T00:00:00.000+05:30",
-            "status": status,
-        }
-        for number in range(first, first + count)
-    ]
-
-
-class SourceState:
-    """What the server shows, how it fails, and what it was asked. Safe between threads."""
-
-    def __init__(self, records: Sequence[Any], token: str | None) -> None:
-        self._lock = threading.Lock()
-        self._records = list(records)
-        self._faults: list[tuple[Fault, list[int]]] = []
-        self._requests: list[SeenRequest] = []
-        self.token = token
-        self.stopping = threading.Event()
-
-    def set_records(self, records: Sequence[Any]) -> None:
-        with self._lock:
-            self._records = list(records)
-
-    def set_faults(self, *faults: Fault) -> None:
-        """Fail like this from now on, the first that fits; none heals."""
-        with self._lock:
-            self._faults = [(fault, [0]) for fault in faults]
-
-    @property
-    def records(self) -> list[Any]:
-        with self._lock:
-            return self._records
-
-    @property
-    def requests(self) -> list[SeenRequest]:
-        with self._lock:
-            return list(self._requests)
-
-    def note(self, request: SeenRequest) -> None:
-        with self._lock:
-            self._requests.append(request)
-
-    def take_fault(self, page: int) -> Fault | None:
-        with self._lock:
-            for fault, used in self._faults:
-                fits = fault.page in (None, page)
-                if fits and (fault.times is None or used[0] < fault.times):
-                    used[0] += 1
-                    return fault
-            return None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -176,8 +79,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _begin(self, status: int, *, length: int | None, **headers: str) -> None:
         self.send_response(status)
-        if "Content_Type" not in headers:
-            self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Type", "application/json; charset=utf-8")
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         if length is None:
@@ -194,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.dumps(records[(number - 1) * size : number * size]).encode()
         return body, {
             "X_Pagination_Total": str(len(records)),
-            "X_Pagination_Pages": str(-(-len(records) // size)),
+            "X_Pagination_Pages": str(-(-len(records) // max(1, size))),
             "X_Pagination_Page": str(number),
             "X_Pagination_Limit": str(size),
         }
@@ -249,7 +151,10 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b",0" * 32_768)
 
     def _zip_bomb(self, fault: Fault, number: int, size: int) -> None:
-        self._send(200, gzip.compress(b" " * fault.size), Content_Encoding="gzip")
+        """Compressed piece by piece: a client in this process has its memory measured."""
+        packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+        pieces = [packer.compress(b" " * 65_536) for _ in range(fault.size // 65_536)]
+        self._send(200, b"".join(pieces) + packer.flush(), Content_Encoding="gzip")
 
     def _bad_zip(self, fault: Fault, number: int, size: int) -> None:
         self._send(200, b"[] but not compressed", Content_Encoding="gzip")

@@ -7,8 +7,7 @@ from app_srvc.robots.sources.base import Source
 from app_srvc.robots.sources.demo import DemoSource
 from app_srvc.robots.sources.json_service import JsonService
 from app_srvc.settings import Settings
-
-DEMO_URL = "demo:"
+from app_srvc.settings_values import DEMO_SOURCE
 
 
 def make_source(settings: Settings, *, anchor: datetime) -> Source:
@@ -23,10 +22,10 @@ def make_source(settings: Settings, *, anchor: datetime) -> Source:
         raise ConfigurationError(
             [
                 "SOURCE_URL must be set for the robot to read something, got nothing. "
-                f"Set it to the address of a web service, or to {DEMO_URL} for the demo source."
+                f"Set it to the address of a web service, or to {DEMO_SOURCE} for the demo source."
             ]
         )
-    if settings.source_url == DEMO_URL:
+    if settings.source_url == DEMO_SOURCE:
         return DemoSource(anchor, settings.source_page_size)
     token = settings.source_token
     return JsonService(

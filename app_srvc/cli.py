@@ -1,0 +1,308 @@
+"""The command line: `app-srvc`. Acts through the same functions as the API and the pages."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import SecretStr
+
+from app_srvc import __version__
+from app_srvc.embedded import EmbeddedValkey
+from app_srvc.errors import AppError, ConfigurationError
+from app_srvc.logs import configure_logs
+from app_srvc.messages import control, store
+from app_srvc.messages.audit import Line, audit_messages
+from app_srvc.messages.model import STATES, Message
+from app_srvc.migrations import head_revision, migrate, schema_revision
+from app_srvc.robots.audit import audit_robots
+from app_srvc.robots.control import RobotStatus, robot_status, start_robot, stop_robot
+from app_srvc.robots.policy import check_policy
+from app_srvc.runtime import Runtime, open_runtime
+from app_srvc.settings import Settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="app-srvc")
+def cli() -> None:
+    """Asynchronous processing without a message bus."""
+
+
+def main() -> None:
+    """The console script: errors of ours are one clear message and exit status 1, not a traceback."""
+    try:
+        cli()
+    except ConfigurationError as error:
+        for problem in error.problems:
+            click.echo(f"app-srvc: {problem}", err=True)
+        sys.exit(1)
+    except AppError as error:
+        click.echo(f"app-srvc: {error.message}", err=True)
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the web part.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder for everything it keeps.")
+def up(port: int | None, data_dir: Path | None) -> None:
+    """Run the whole service on this machine: its own Valkey, SQLite, web and workers."""
+    from app_srvc.up import run_up
+
+    sys.exit(run_up(port=port, data_dir=data_dir))
+
+
+@cli.command()
+def web() -> None:
+    """Run the web part (gunicorn)."""
+    from app_srvc.container import run_web
+
+    run_web()
+
+
+@cli.command()
+@click.argument("queues", nargs=-1, required=True)
+@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True)
+def worker(queues: tuple[str, ...], processes: int) -> None:
+    """Run workers that drain QUEUES, PROCESSES of them for each queue."""
+    from app_srvc.workers.pool import run_pools
+
+    settings = Settings.from_env(part="worker")
+    configure_logs(settings)
+    sys.exit(run_pools(settings, queues, processes))
+
+
+@cli.group()
+def robot() -> None:
+    """Start, stop and look at robots."""
+
+
+@robot.command("start")
+@click.argument("name")
+@click.option(
+    "--timedelta", type=int, default=15, show_default=True, help="Seconds between cycles."
+)
+@click.option(
+    "--records", type=int, default=20, show_default=True, help="Most messages of a cycle."
+)
+@click.option("--msg", default="started from the command line", show_default=True)
+def robot_start(name: str, timedelta: int, records: int, msg: str) -> None:
+    """Start robot NAME; its first cycle is TIMEDELTA seconds from now."""
+    with _runtime() as runtime:
+        fields = {"timedelta": timedelta, "records": records, "msg": msg}
+        _show_robot(start_robot(runtime, name, check_policy(fields, runtime.settings)))
+
+
+@robot.command("stop")
+@click.argument("name")
+def robot_stop(name: str) -> None:
+    """Stop robot NAME. No cycle starts afterwards."""
+    with _runtime() as runtime:
+        _show_robot(stop_robot(runtime, name))
+
+
+@robot.command("status")
+@click.argument("name")
+def robot_status_command(name: str) -> None:
+    """Show what robot NAME does."""
+    with _runtime() as runtime:
+        _show_robot(robot_status(runtime, name))
+
+
+@cli.group()
+def message() -> None:
+    """Look at messages, replay and cancel them."""
+
+
+@message.command("show")
+@click.argument("message_id")
+def message_show(message_id: str) -> None:
+    """Show one message, without its payload."""
+    with _runtime() as runtime:
+        with runtime.database.read() as session:
+            row = store.find_message(session, message_id)
+            tries = store.list_tries(session, message_id)
+        if row is None:
+            raise click.ClickException(f"There is no message {message_id}.")
+        _print_json(_message_fields(row))
+        for attempt in tries:
+            click.echo(f"try {attempt.number}: {attempt.reason}, {attempt.error_type}")
+
+
+@message.command("list")
+@click.option("--state", type=click.Choice(STATES))
+@click.option("--kind")
+@click.option("--key", help="The business key, exactly.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+def message_list(state: str | None, kind: str | None, key: str | None, limit: int) -> None:
+    """List messages, the newest first."""
+    with _runtime() as runtime:
+        with runtime.database.read() as session:
+            rows = store.list_messages(session, state=state, kind=kind, key=key, limit=limit)
+        for row in rows:
+            accepted_at = row.accepted_at.isoformat(timespec="seconds")
+            click.echo(
+                f"{row.id}  {row.kind:<14} {row.state:<10} {accepted_at}  {row.reason or ''}"
+            )
+
+
+@message.command("replay")
+@click.argument("message_id")
+def message_replay(message_id: str) -> None:
+    """Have a failed or done message done again."""
+    with _runtime() as runtime:
+        click.echo(control.replay_message(runtime, message_id).message_id)
+
+
+@message.command("cancel")
+@click.argument("message_id")
+def message_cancel(message_id: str) -> None:
+    """Cancel a message that is to be done."""
+    with _runtime() as runtime:
+        control.cancel_message(runtime, message_id)
+        click.echo("cancelled")
+
+
+@cli.group()
+def queue() -> None:
+    """Look at queues."""
+
+
+@queue.command("list")
+def queue_list() -> None:
+    """Show each queue and how many jobs wait, run and are planned in it."""
+    with _runtime() as runtime:
+        for name in runtime.settings.queue_names:
+            sizes = runtime.dispatcher.queue_sizes(name)
+            click.echo(
+                f"{name:<14} waiting {sizes.waiting:>7}  running {sizes.running:>4}  "
+                f"planned {sizes.planned:>6}"
+            )
+
+
+@cli.group()
+def db() -> None:
+    """Look after the database."""
+
+
+@db.command("migrate")
+def db_migrate() -> None:
+    """Bring the schema up to date. The parts do this themselves at their start."""
+    with _runtime() as runtime:
+        migrate(runtime.database)
+        click.echo(f"at revision {schema_revision(runtime.database)}, newest is {head_revision()}")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+def audit(as_json: bool) -> None:
+    """Compare the books; exit with 1 if they do not balance."""
+    with _runtime() as runtime:
+        lines = [*audit_messages(runtime), *audit_robots(runtime)]
+    for line in lines:
+        _show_line(line, as_json)
+    is_balanced = all(line.is_balanced for line in lines)
+    if not as_json:
+        click.secho(
+            "The books balance." if is_balanced else "The books do NOT balance.",
+            fg="green" if is_balanced else "red",
+        )
+    sys.exit(0 if is_balanced else 1)
+
+
+@cli.command()
+def doctor() -> None:
+    """Check every setting and connection, and say what to do about each that fails."""
+    from app_srvc.doctor import render_checks, run_checks
+
+    checks = run_checks(_settings())
+    click.echo(render_checks(checks))
+    sys.exit(0 if all(check.ok for check in checks) else 1)
+
+
+def _settings() -> Settings:
+    """The settings; without a Redis among them, that of an `app-srvc up` on the same data folder."""
+    settings = Settings.from_env(part="cli")
+    configure_logs(settings)
+    if not settings.uses_embedded_redis:
+        return settings
+    url = EmbeddedValkey(settings.data_dir).url
+    return settings.model_copy(update={"redis_url": SecretStr(url)})
+
+
+@contextmanager
+def _runtime() -> Iterator[Runtime]:
+    runtime = open_runtime(_settings(), caller="worker")
+    try:
+        yield runtime
+    finally:
+        runtime.close()
+
+
+def _show_robot(status: RobotStatus) -> None:
+    _print_json(
+        {
+            "name": status.name,
+            "state": status.state,
+            "generation": status.generation,
+            "next_cycle": status.next_cycle,
+            "next_due_at": _time(status.next_due_at),
+            "watermark": status.watermark,
+            "policy": status.policy,
+            "job_id": status.job_id,
+        }
+    )
+
+
+def _message_fields(row: Message) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "key": row.key,
+        "state": row.state,
+        "reason": row.reason,
+        "queue": row.queue,
+        "tries": row.tries,
+        "max_tries": row.max_tries,
+        "accepted_at": _time(row.accepted_at),
+        "run_at": _time(row.run_at),
+        "ended_at": _time(row.ended_at),
+        "error_type": row.error_type,
+        "robot": row.robot,
+        "cycle": row.cycle,
+        "replay_of": row.replay_of,
+    }
+
+
+def _show_line(line: Line, as_json: bool) -> None:
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "subject": line.subject,
+                    "balanced": line.is_balanced,
+                    **line.figures,
+                    "problems": line.problems,
+                }
+            )
+        )
+        return
+    figures = "  ".join(f"{name} {value}" for name, value in line.figures.items())
+    click.echo(f"{'ok ' if line.is_balanced else 'BAD'} {line.subject}: {figures}")
+    for problem in line.problems:
+        click.echo(f"    {problem}")
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+if __name__ == "__main__":
+    main()

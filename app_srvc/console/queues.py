@@ -1,0 +1,158 @@
+"""Queues as they stand now: what Redis says of their jobs and workers, and the ledger of their items.
+
+Reads RQ's own keys, since `rq.Queue` and `rq.Worker` would ask for each figure, and each worker, in a
+round trip of its own.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import redis
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app_srvc.messages.model import Message
+from app_srvc.robots import store as robot_store
+from app_srvc.robots.control import robot_job_id
+from app_srvc.settings import Settings
+
+ITEMS_PER_QUEUE = 10
+
+# How far back in the ledger the last items are looked for, whatever queue they are on.
+ITEMS_WINDOW = 500
+
+
+@dataclass(frozen=True, slots=True)
+class QueueKind:
+    """A queue of this service: its setting, what it carries, and the script that drains it."""
+
+    setting: str
+    carries: str
+    drained_by: str
+
+
+QUEUES: tuple[QueueKind, ...] = (
+    QueueKind("rdsq_usrreg", "registrations", "usrregworker.py"),
+    QueueKind("rdsq_robot", "robot cycles", "dbworker.py"),
+    QueueKind("rdsq_outmsg", "fetched records and documents", "todoworker.py"),
+    QueueKind("rdsq_tasks", "photos, word counts, reports, notifications", "taskworker.py"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """Figures of a queue, each None while Redis can't be asked."""
+
+    name: str
+    carries: str
+    drained_by: str
+    waiting: int | None = None
+    scheduled: int | None = None
+    running: int | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One of the last things that went over a queue."""
+
+    id: str
+    kind: str
+    state: str
+    reason: str | None
+    tries: int | None
+    since: datetime
+
+
+def unknown_queues(settings: Settings) -> list[QueueState]:
+    """The queues, when nothing can be asked about them."""
+    return [
+        QueueState(getattr(settings, queue.setting), queue.carries, queue.drained_by)
+        for queue in QUEUES
+    ]
+
+
+def read_queues(client: redis.Redis, settings: Settings) -> list[QueueState]:
+    """The figures of all queues, in two round trips.
+
+    Raises:
+        redis.RedisError: Redis cannot be asked.
+    """
+    queues = unknown_queues(settings)
+    with client.pipeline(transaction=False) as pipeline:
+        for queue in queues:
+            pipeline.llen(f"rq:queue:{queue.name}")
+            pipeline.zcard(f"rq:scheduled:{queue.name}")
+            pipeline.zcard(f"rq:wip:{queue.name}")
+            pipeline.smembers(f"rq:workers:{queue.name}")
+        answers: list[Any] = pipeline.execute()
+    alive = _alive_workers(client, [name for names in answers[3::4] for name in names])
+    return [
+        QueueState(
+            queue.name,
+            queue.carries,
+            queue.drained_by,
+            waiting=waiting,
+            scheduled=scheduled,
+            running=running,
+            workers=len(alive & names),
+        )
+        for queue, waiting, scheduled, running, names in zip(
+            queues, answers[0::4], answers[1::4], answers[2::4], answers[3::4], strict=True
+        )
+    ]
+
+
+def _alive_workers(client: redis.Redis, keys: Sequence[bytes]) -> set[bytes]:
+    """A worker that died stays in the set of its queue; its own key ends with its heartbeats."""
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.exists(key)
+        return {key for key, exists in zip(keys, pipeline.execute(), strict=True) if exists}
+
+
+def last_items(
+    session: Session, settings: Settings, robots: Iterable[str]
+) -> Mapping[str, list[Item]]:
+    """The last items of each queue, the newest first: of messages and cycles, never their payloads."""
+    items: dict[str, list[Item]] = {name: [] for name in settings.queue_names}
+    rows = session.execute(
+        select(
+            Message.id,
+            Message.kind,
+            Message.state,
+            Message.reason,
+            Message.tries,
+            Message.queue,
+            Message.accepted_at,
+        )
+        .order_by(Message.seq.desc())
+        .limit(ITEMS_WINDOW)
+    )
+    for row in rows:
+        of_queue = items.setdefault(row.queue, [])
+        if len(of_queue) < ITEMS_PER_QUEUE:
+            of_queue.append(
+                Item(row.id, row.kind, row.state, row.reason, row.tries, row.accepted_at)
+            )
+    cycles = [cycle for robot in robots for cycle in _last_cycles(session, robot)]
+    items[settings.rdsq_robot] += sorted(cycles, key=lambda item: item.since, reverse=True)[
+        :ITEMS_PER_QUEUE
+    ]
+    return items
+
+
+def _last_cycles(session: Session, robot: str) -> list[Item]:
+    return [
+        Item(
+            robot_job_id(cycle.robot, cycle.generation, cycle.number),
+            f"cycle of {cycle.robot}",
+            cycle.state,
+            cycle.error,
+            None,
+            cycle.started_at,
+        )
+        for cycle in robot_store.list_cycles(session, robot, limit=ITEMS_PER_QUEUE)
+    ]

@@ -1,0 +1,84 @@
+"""Is the database there, does it keep what it is given, and is its schema the one that is needed?"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+
+from app_srvc.database import Database, open_database
+from app_srvc.doctor.check import Check, is_sqlite, place_of
+from app_srvc.errors import AppError
+from app_srvc.migrations import head_revision, schema_revision
+from app_srvc.settings import Settings
+
+STATEMENT_TIMEOUT_S = 5.0
+
+
+def check_database(settings: Settings) -> Iterator[Check]:
+    url = settings.effective_database_url.get_secret_value()
+    if is_sqlite(settings) and not Path(make_url(url).database or "").exists():
+        # Opening it would make an empty one.
+        yield Check("database", True, f"{place_of(url)}: not there yet", "It is made at the start.")
+        return
+    database = open_database(url, statement_timeout_s=STATEMENT_TIMEOUT_S)
+    try:
+        yield Check("database", True, f"{_server_version(database)} at {place_of(url)}")
+        if not database.is_sqlite:
+            yield _durability(database)
+        yield _schema(database)
+    except AppError as error:
+        yield Check("database", False, f"{place_of(url)}: {error.message}", _database_remedy(error))
+    finally:
+        database.close()
+
+
+def _server_version(database: Database) -> str:
+    query = "SELECT sqlite_version()" if database.is_sqlite else "SHOW server_version"
+    with database.read() as session:
+        version = session.execute(text(query)).scalar_one()
+    return f"{'SQLite' if database.is_sqlite else 'PostgreSQL'} {version}"
+
+
+def _durability(database: Database) -> Check:
+    with database.read() as session:
+        off = [
+            name
+            for name in ("fsync", "synchronous_commit", "full_page_writes")
+            if session.execute(text(f"SHOW {name}")).scalar_one() == "off"
+        ]
+    return Check(
+        "database durability",
+        not off,
+        f"{', '.join(off)} off" if off else "a commit is on disk before it is answered",
+        f"Turn {' and '.join(off)} on: a power cut loses messages that were accepted."
+        if off
+        else "",
+    )
+
+
+def _schema(database: Database) -> Check:
+    found, needed = schema_revision(database), head_revision()
+    return Check(
+        "database schema",
+        found == needed,
+        f"at revision {found or 'none'}" + ("" if found == needed else f", {needed} is needed"),
+        ""
+        if found == needed
+        else "Run `app-srvc db migrate`, or start the service, which does the same. If the revision "
+        "is from a newer version of the service, run that version.",
+    )
+
+
+def _database_remedy(error: AppError) -> str:
+    words = error.message.lower()
+    if "authentication" in words or "password" in words or "role" in words:
+        return "Check the user and password in PG_USER and PG_PSW, or in DATABASE_URL."
+    if "does not exist" in words:
+        return "Make the database, or check PG_DB or DATABASE_URL."
+    if "locked" in words or "disk" in words or "open database file" in words:
+        return "Look at who else uses the file, and at its disk and permissions."
+    return (
+        "Start PostgreSQL, or check PG_HOST, PG_PORT or DATABASE_URL, and that no firewall or "
+        "network policy is between. Until it is back, new messages are refused with 503."
+    )

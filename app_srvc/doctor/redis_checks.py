@@ -1,0 +1,120 @@
+"""Is Redis there, new enough, and set up to keep what it is given?"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from redis.exceptions import AuthenticationError, RedisError
+
+from app_srvc.broker import make_redis
+from app_srvc.doctor.check import Check, place_of
+from app_srvc.embedded import EmbeddedValkey, bundled_server
+from app_srvc.settings import Settings
+
+MIN_REDIS = (6, 2)
+
+
+def check_redis(settings: Settings) -> Iterator[Check]:
+    secret = settings.effective_redis_url
+    if secret is not None:
+        yield from _redis_at(secret.get_secret_value())
+    elif (embedded := EmbeddedValkey(settings.data_dir)).is_served:
+        yield from _redis_at(embedded.url)
+    else:
+        yield Check(
+            "redis",
+            bundled_server() is not None,
+            "embedded, and not running now",
+            "`app-srvc up` starts it."
+            if bundled_server()
+            else "There is no embedded Valkey for this machine: set REDIS_URL or RDS_HOST.",
+        )
+
+
+def _redis_at(url: str) -> Iterator[Check]:
+    with make_redis(url, caller="web") as client:
+        try:
+            # Reached first: some providers refuse parts of INFO.
+            client.ping()
+            info: dict[str, Any] = client.info()
+        except RedisError as error:
+            yield Check("redis", False, f"{place_of(url)}: {error}", _redis_remedy(error))
+            return
+    yield _redis_version(url, info)
+    yield _redis_writes(info)
+    yield _redis_persistence(info)
+    yield _redis_eviction(info)
+
+
+def _redis_remedy(error: RedisError) -> str:
+    words = str(error).lower()
+    if isinstance(error, AuthenticationError) or "auth" in words or "password" in words:
+        return "Check the user and password in RDS_PSW or REDIS_URL."
+    if "certificate" in words:
+        return (
+            "Name the authority's file with ssl_ca_certs in REDIS_URL, and the host as the "
+            "certificate has it."
+        )
+    if "name or service" in words or "resolution" in words or "nodename" in words:
+        return "Check the host's name in RDS_HOST or REDIS_URL, and the DNS of this machine."
+    return (
+        "Start Redis, or check RDS_HOST, RDS_PORT or REDIS_URL, and that no firewall or network "
+        "policy is between. Until it is back, messages are accepted and wait in the database."
+    )
+
+
+def _redis_version(url: str, info: dict[str, Any]) -> Check:
+    version = str(info.get("redis_version", "0"))
+    shown = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    return Check(
+        "redis",
+        numbers >= MIN_REDIS,
+        f"{shown} at {place_of(url)}",
+        "" if numbers >= MIN_REDIS else "Redis 6.2 or newer is needed, or any Valkey.",
+    )
+
+
+def _redis_writes(info: dict[str, Any]) -> Check:
+    if info.get("role") not in (None, "master"):
+        return Check(
+            "redis writes",
+            False,
+            "this is a replica, which takes no writes",
+            "Name the master, or the Sentinels that know it: redis+sentinel://host:port/service.",
+        )
+    failing = [
+        name
+        for name in ("rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrite_status")
+        if info.get(name, "ok") != "ok"
+    ]
+    return Check(
+        "redis writes",
+        not failing,
+        f"{', '.join(failing)} failed" if failing else "taken",
+        "Look at the disk of Redis: it refuses writes until saving works again." if failing else "",
+    )
+
+
+def _redis_persistence(info: dict[str, Any]) -> Check:
+    if info.get("aof_enabled"):
+        return Check("redis persistence", True, "append-only file")
+    return Check(
+        "redis persistence",
+        True,
+        "no append-only file",
+        "With `appendonly yes` work goes on at once after a restart of Redis. Without it the queues "
+        "are rebuilt from the database, which takes some seconds; nothing is lost either way.",
+    )
+
+
+def _redis_eviction(info: dict[str, Any]) -> Check:
+    policy, limit = str(info.get("maxmemory_policy", "noeviction")), int(info.get("maxmemory", 0))
+    ok = policy == "noeviction" or limit == 0
+    return Check(
+        "redis eviction",
+        ok,
+        f"maxmemory-policy {policy}, maxmemory {limit or 'not set'}",
+        ""
+        if ok
+        else "Set maxmemory-policy to noeviction: others delete queued jobs when memory is short.",
+    )

@@ -1,0 +1,94 @@
+"""Probes: is the process alive, has it started, can it work. And the ledger's schema at the start."""
+
+import threading
+import time
+from functools import cache
+
+from flask import Blueprint, Flask, Response, jsonify
+
+from app_srvc.auth import open_to_all
+from app_srvc.deadlines import Calls
+from app_srvc.errors import BrokerUnavailableError, LedgerUnavailableError
+from app_srvc.logs import get_logger
+from app_srvc.migrations import head_revision, migrate, schema_revision
+from app_srvc.web import EXTENSION, Web, current_web
+
+RETRY_S = 1.0
+MIGRATION_S = 600.0
+
+blueprint = Blueprint("health", __name__)
+log = get_logger(__name__)
+
+
+@blueprint.get("/health/live")
+@open_to_all
+def live() -> Response:
+    """The process answers, whatever else is away."""
+    return jsonify(ok=True)
+
+
+@blueprint.get("/health/started")
+@open_to_all
+def started() -> tuple[Response, int]:
+    """The ledger's schema is the one that this program needs."""
+    return _answer(missing_ledger(current_web()))
+
+
+@blueprint.get("/health/ready")
+@open_to_all
+def ready() -> tuple[Response, int]:
+    """The ledger and Redis can be used now."""
+    web = current_web()
+    return _answer(missing_ledger(web) + missing_redis(web))
+
+
+@blueprint.get("/api/health")
+@open_to_all
+def original_health() -> Response:
+    return jsonify(ok=True, app_title=current_web().runtime.settings.app_title)
+
+
+def missing_ledger(web: Web) -> list[str]:
+    """`database` if it can't be reached, `schema` if it is not (yet) the one needed."""
+    try:
+        revision = web.calls.ledger(lambda: schema_revision(web.runtime.database))
+    except LedgerUnavailableError:
+        return ["database"]
+    return [] if revision == _needed_revision() else ["schema"]
+
+
+def missing_redis(web: Web) -> list[str]:
+    try:
+        web.calls.broker(web.runtime.redis.ping)
+    except BrokerUnavailableError:
+        return ["redis"]
+    return []
+
+
+def prepare_ledger_in_background(app: Flask) -> None:
+    """Bring the schema up to date as soon as the database is there; the web part serves meanwhile."""
+    web: Web = app.extensions[EXTENSION]
+    threading.Thread(target=_prepare_ledger, args=(web,), name="migrate", daemon=True).start()
+
+
+def _prepare_ledger(web: Web) -> None:
+    calls = Calls(is_sqlite=web.runtime.database.is_sqlite, threads=1)
+    while True:
+        try:
+            calls.ledger(lambda: migrate(web.runtime.database), timeout_s=MIGRATION_S)
+            return
+        except LedgerUnavailableError:
+            time.sleep(RETRY_S)
+        except Exception:
+            # Another version may be at it; the probes go on saying that the schema is missing.
+            log.exception("migration_failed")
+            time.sleep(RETRY_S)
+
+
+@cache
+def _needed_revision() -> str | None:
+    return head_revision()
+
+
+def _answer(missing: list[str]) -> tuple[Response, int]:
+    return jsonify(ok=not missing, missing=missing), 503 if missing else 200

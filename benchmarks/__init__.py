@@ -1,0 +1,1 @@
+"""Benchmarks: commands that measure the service beside its reference, in one run."""

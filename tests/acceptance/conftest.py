@@ -1,0 +1,32 @@
+"""What tests of the whole service share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import PostgresServer, ValkeyServer
+from tests.support.service import Parts, Service
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    count: int = request.config.getoption("--kills")
+    return count
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """`app-srvc up`, running and healthy."""
+    with Service(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def parts(tmp_path: Path, valkey: ValkeyServer, postgres: PostgresServer) -> Iterator[Parts]:
+    """The parts as a cluster runs them, on a Valkey and a PostgreSQL that the test may break."""
+    name = postgres.new_database()
+    with Parts(tmp_path, valkey.url, postgres.url(name)) as running:
+        yield running
+        postgres.restore()
+        valkey.restore()

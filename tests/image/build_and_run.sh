@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Build the image, and run every part of it as a restricted pod would, with a real Redis and PostgreSQL.
+set -euo pipefail
+
+usage() {
+  cat <<'END'
+Usage: tests/image/build_and_run.sh [-- BUILDAH-BUILD-OPTION...]
+
+Builds the image (see tests/image/build.sh --help for what may follow --, and for the environment),
+then runs tests/image/scenario.py on it in a network of its own, so that no port of this machine is
+used. Needs root, debootstrap, buildah, iproute2, and the tests' requirements in PYTHON.
+
+Environment:
+  PYTHON  the Python that runs the tests (default: .venv/bin/python)
+END
+}
+
+case "${1:-}" in
+  -h | --help) usage && exit 0 ;;
+esac
+
+here=$(cd "$(dirname "$0")" && pwd)
+repository=$(cd "$here/../.." && pwd)
+# shellcheck source=tests/image/storage.sh
+. "$here/storage.sh"
+cd "$repository"
+
+"$here/build.sh" "$@"
+
+scratch=$(mktemp -d)
+container=$(image_tool from --pull-never "$IMAGE_NAME")
+clean_up() {
+  image_tool rm "$container" >/dev/null
+  rm -rf "$scratch"
+}
+trap clean_up EXIT
+
+root=$(image_tool mount "$container")
+image_tool inspect --type image "$IMAGE_NAME" >"$scratch/image.json"
+# What a container engine would make for its own mounts.
+touch "$root/etc/hosts"
+du -sh "$root/opt" "$root" | sed 's/^/size: /'
+
+IMAGE_ROOT=$root IMAGE_DESCRIPTION=$scratch/image.json unshare --net -- sh -c '
+  ip link set lo up
+  exec "$@"
+' sh "${PYTHON:-.venv/bin/python}" -m pytest -q -p no:cacheprovider tests/image/scenario.py
