@@ -1,6 +1,6 @@
 """Deadlines: no answer waits longer for the database or Redis than it may.
 
-Three worlds, told apart once, when `Calls` is made:
+Three worlds, told apart once, when the calls are made ready:
 
 - Under gevent, a call to PostgreSQL or Redis gives way to other requests while it waits, so it runs
   where it is, and a timer ends it.
@@ -10,8 +10,9 @@ Three worlds, told apart once, when `Calls` is made:
 """
 
 import sys
+import time
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
 import redis
@@ -20,57 +21,55 @@ from app_srvc.errors import BrokerUnavailableError, LedgerUnavailableError
 
 T = TypeVar("T")
 
-# A request makes at most one call to the ledger and one to Redis, so both together stay under 2 s.
+# What a request may spend on waiting, all its calls together.
+BUDGET_S = 1.8
 LEDGER_S = 1.2
-BROKER_S = 0.6
+BROKER_S = 0.5
+
+# After a failure Redis is not asked for so long: one request pays for the time-out, and not each.
+BROKER_PAUSE_S = 2.0
 
 NATIVE_THREADS = 4
 
-
-class _TooLateError(Exception):
-    """The timer ran out."""
+_request_ends_at: ContextVar[float] = ContextVar("request_ends_at", default=float("inf"))
 
 
-class Calls:
-    """Runs calls to the ledger and to Redis, each within its time.
+def begin_request() -> None:
+    """Give the request that begins here its budget."""
+    _request_ends_at.set(time.monotonic() + BUDGET_S)
 
-    A call to the ledger on SQLite runs in another thread, where the sockets of this one can't be used:
-    it must not touch Redis. `threads` is how many such calls may run at once.
+
+def within_budget(limit_s: float) -> float:
+    """What a call may take: its own limit, or what is left of the request's budget."""
+    return max(0.0, min(limit_s, _request_ends_at.get() - time.monotonic()))
+
+
+class LedgerCalls:
+    """Runs calls to the database, each within its time.
+
+    On SQLite a call runs in another thread, where the sockets of this one can't be used: it must not
+    touch Redis. `threads` is how many such calls may run at once.
     """
 
     def __init__(self, *, is_sqlite: bool, threads: int = NATIVE_THREADS) -> None:
+        self._is_cooperative = is_under_gevent()
+        self._is_threaded = self._is_cooperative and is_sqlite
         self._threads = threads
         self._pool: Any = None
-        if not is_under_gevent():
-            self._run_ledger = self._run_broker = _plain
-        else:
-            self._run_ledger = self._in_native_thread if is_sqlite else _with_timer
-            self._run_broker = _with_timer
 
-    def ledger(self, call: Callable[[], T], *, timeout_s: float = LEDGER_S) -> T:
-        """Run a call to the database and return its answer.
+    def run(self, call: Callable[[], T], *, timeout_s: float) -> T:
+        """Run a call and return its answer.
 
         Raises:
             LedgerUnavailableError: There was no answer in time. What the call was to write may
                 still come to be.
         """
         try:
-            return self._run_ledger(call, timeout_s)
+            if self._is_threaded:
+                return self._in_native_thread(call, timeout_s)
+            return _with_timer(call, timeout_s) if self._is_cooperative else call()
         except _TooLateError:
             raise LedgerUnavailableError("The database did not answer in time.") from None
-
-    def broker(self, call: Callable[[], T], *, timeout_s: float = BROKER_S) -> T:
-        """Run a call to Redis and return its answer.
-
-        Raises:
-            BrokerUnavailableError: There was no answer in time, or none at all.
-        """
-        try:
-            return self._run_broker(call, timeout_s)
-        except _TooLateError:
-            raise BrokerUnavailableError("Redis did not answer in time.") from None
-        except redis.RedisError as error:
-            raise BrokerUnavailableError(f"Redis cannot be used now: {error}") from error
 
     def _in_native_thread(self, call: Callable[[], T], timeout_s: float) -> T:
         from gevent.threadpool import ThreadPool
@@ -87,14 +86,38 @@ class Calls:
         return answer  # type: ignore[no-any-return]
 
 
+class BrokerCalls:
+    """Runs calls to Redis, each within its time; after a failure none is made for a moment."""
+
+    def __init__(self) -> None:
+        self._is_cooperative = is_under_gevent()
+        self._paused_until = 0.0
+
+    def run(
+        self, call: Callable[[], T], *, timeout_s: float = BROKER_S, is_probe: bool = False
+    ) -> T:
+        """Run a call and return its answer. A probe is made in any case, since it asks for the truth.
+
+        Raises:
+            BrokerUnavailableError: There was no answer in time, or none at all.
+        """
+        if not is_probe and time.monotonic() < self._paused_until:
+            raise BrokerUnavailableError("Redis was away a moment ago.")
+        try:
+            return _with_timer(call, timeout_s) if self._is_cooperative else call()
+        except (_TooLateError, redis.RedisError, BrokerUnavailableError) as error:
+            self._paused_until = time.monotonic() + BROKER_PAUSE_S
+            raise BrokerUnavailableError(f"Redis cannot be used now: {error}") from error
+
+
+class _TooLateError(Exception):
+    """There was no answer in time."""
+
+
 def is_under_gevent() -> bool:
     """Whether this process runs on gevent: its sockets were patched before they were used."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("socket"))
-
-
-def _plain(call: Callable[[], T], _timeout_s: float) -> T:
-    return call()
 
 
 def _with_timer(call: Callable[[], T], timeout_s: float) -> T:
@@ -103,10 +126,11 @@ def _with_timer(call: Callable[[], T], timeout_s: float) -> T:
     timer = Timeout.start_new(timeout_s)
     try:
         return call()
-    except Timeout as error:
-        if error is not timer:
-            raise
-        raise _TooLateError from None
+    except BaseException as error:
+        # A driver that is interrupted may put an error of its own in the timer's place.
+        if error is timer or not timer.pending:
+            raise _TooLateError("there was no answer in time") from error
+        raise
     finally:
         timer.close()
 

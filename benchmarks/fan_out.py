@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from app_srvc.robots.model import Robot
 from app_srvc.robots.policy import Policy
 from app_srvc.robots.sources.base import Page
 from app_srvc.runtime import Runtime
-from tests.support.servers import PostgresServer, ValkeyServer
+from benchmarks.servers import servers
 from tests.support.worlds import open_world
 
 SIZES = (1_000, 10_000, 100_000)
@@ -88,7 +87,7 @@ def measure(redis_url: str, database_url: str, total: int) -> dict[str, Any]:
 
 
 def run() -> Iterator[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as folder, _servers(Path(folder)) as (valkey, postgres):
+    with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as (valkey, postgres):
         for total in SIZES:
             for kind in ("sqlite", "postgresql"):
                 valkey.client.flushall()
@@ -104,18 +103,6 @@ def run() -> Iterator[dict[str, Any]]:
                     check=True,
                 )
                 yield json.loads(done.stdout.splitlines()[-1])
-
-
-@contextmanager
-def _servers(folder: Path) -> Iterator[tuple[ValkeyServer, PostgresServer]]:
-    (folder / "valkey").mkdir()
-    postgres = PostgresServer()
-    try:
-        with ValkeyServer(folder / "valkey") as valkey:
-            postgres.start()
-            yield valkey, postgres
-    finally:
-        postgres.remove()
 
 
 def _make_due(world: Runtime) -> None:

@@ -15,6 +15,13 @@ def kills(request: pytest.FixtureRequest) -> int:
     return count
 
 
+@pytest.fixture(scope="module")
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """`app-srvc up` for tests that leave it as healthy as they found it."""
+    with Service(tmp_path_factory.mktemp("shared")) as running:
+        yield running
+
+
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     """`app-srvc up`, running and healthy."""
