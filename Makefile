@@ -39,6 +39,8 @@ docs: .venv/.dev-stamp  ## Write docs/configuration.md anew from the settings
 lock: .venv/.dev-stamp  ## Pin the requirements anew from pyproject.toml
 	$(LOCK) -o requirements.txt
 	$(LOCK) --extra dev -c requirements.txt -o requirements-dev.txt
+	echo 'setuptools>=77' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --quiet -o requirements-build.txt
 
 bench: .venv/.dev-stamp  ## Run the benchmarks
 	$(BIN)/python -m benchmarks
@@ -60,3 +62,10 @@ clean:  ## Remove what these targets made
 	@echo "Installing what the tests need (once) …"
 	@$(PIP) --require-hashes -r requirements-dev.txt
 	@touch $@
+
+# What pip needs inside the build to reach its index as it does on this machine.
+IMAGE_BUILD_OPTIONS ?= $(foreach file,$(wildcard /etc/pip.conf /etc/ssl/certs/ca-certificates.crt),--volume $(file):$(file):ro)
+
+.PHONY: image-test
+image-test: .venv/.dev-stamp  ## Build the image with buildah and run every part in it (needs root)
+	tests/image/build_and_run.sh -- $(IMAGE_BUILD_OPTIONS)

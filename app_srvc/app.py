@@ -6,7 +6,7 @@ from app_srvc import __version__, health, presentation
 from app_srvc.auth import Credentials
 from app_srvc.console import api as console_api
 from app_srvc.console import views as console_views
-from app_srvc.deadlines import Calls
+from app_srvc.deadlines import BrokerCalls, LedgerCalls
 from app_srvc.gate import Gate, LazySessions, RequestFrame
 from app_srvc.http_errors import register_error_handlers
 from app_srvc.inbox import api as inbox_api
@@ -64,14 +64,16 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Flask:
     register_error_handlers(app)
     presentation.prepare_templates(app, title=settings.app_title, version=__version__)
     app.before_request(Gate(app, web.credentials).check)
-    app.wsgi_app = RequestFrame(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = RequestFrame(app.wsgi_app)  # type: ignore[assignment, method-assign]
     return app
 
 
 def make_web(runtime: Runtime) -> Web:
+    broker = BrokerCalls()
     return Web(
         runtime=runtime,
-        calls=Calls(is_sqlite=runtime.database.is_sqlite),
-        intake=Intake(runtime),
+        ledger=LedgerCalls(is_sqlite=runtime.database.is_sqlite),
+        broker=broker,
+        intake=Intake(runtime, broker),
         credentials=Credentials(runtime.settings),
     )

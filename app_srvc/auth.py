@@ -24,7 +24,7 @@ class Access(StrEnum):
     """Who a view is for."""
 
     ALL = "all"
-    TOKEN = "token"
+    KNOWN = "known"
 
 
 def open_to_all(view: View) -> View:
@@ -34,8 +34,8 @@ def open_to_all(view: View) -> View:
 
 
 def access_of(view: Callable[..., Any]) -> Access:
-    """Who a view is for; whoever has the token, unless it says otherwise."""
-    access: Access = getattr(view, "access", Access.TOKEN)
+    """Who a view is for: callers with a credential, unless it says otherwise."""
+    access: Access = getattr(view, "access", Access.KNOWN)
     return access
 
 

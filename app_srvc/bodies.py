@@ -29,7 +29,9 @@ def read_json_object() -> dict[str, Any]:
         InvalidValueError: It is JSON, and not an object.
     """
     if not _is_json(request.mimetype):
-        raise UnsupportedMediaTypeError("The body must be JSON, with Content-Type application/json.")
+        raise UnsupportedMediaTypeError(
+            "The body must be JSON, with Content-Type application/json."
+        )
     return parse_json_object(read_text())
 
 

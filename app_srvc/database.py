@@ -147,7 +147,7 @@ class Database:
         except (sa_exc.OperationalError, sa_exc.InterfaceError, sa_exc.TimeoutError) as error:
             raise LedgerUnavailableError(_short_reason(error)) from error
         except sa_exc.DBAPIError as error:
-            if not error.connection_invalidated:
+            if not error.connection_invalidated and not _is_schema_missing(error):
                 raise
             raise LedgerUnavailableError(_short_reason(error)) from error
 
@@ -157,22 +157,23 @@ def open_database(
 ) -> Database:
     """Make the link; nothing is connected yet.
 
-    `statement_timeout_s` bounds every statement on PostgreSQL: seconds for a worker, under two for
-    a web process.
+    `statement_timeout_s` bounds every statement on PostgreSQL, and every wait for the write lock on
+    SQLite: seconds for a worker, about one for a web process.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = _sqlite_engine(url, Path(parsed.database or ""), pool_size)
+        busy_timeout_s = min(SQLITE_BUSY_TIMEOUT_S, statement_timeout_s)
+        engine = _sqlite_engine(url, Path(parsed.database or ""), busy_timeout_s, pool_size)
     else:
         engine = _postgresql_engine(url, statement_timeout_s, pool_size)
     return Database(engine)
 
 
-def _sqlite_engine(url: str, path: Path, pool_size: int) -> Engine:
+def _sqlite_engine(url: str, path: Path, busy_timeout_s: float, pool_size: int) -> Engine:
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         url,
-        connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S, "check_same_thread": False},
+        connect_args={"timeout": busy_timeout_s, "check_same_thread": False},
         hide_parameters=True,
         pool_size=pool_size,
         max_overflow=POOL_OVERFLOW,
@@ -223,6 +224,11 @@ def _postgresql_engine(url: str, statement_timeout_s: float, pool_size: int) -> 
         max_overflow=POOL_OVERFLOW,
         pool_timeout=POOL_WAIT_S,
     )
+
+
+def _is_schema_missing(error: sa_exc.DBAPIError) -> bool:
+    """Whether a table or column is not there yet: a process that starts brings the schema up to date."""
+    return getattr(error.orig, "sqlstate", None) in ("42P01", "42703")
 
 
 def _short_reason(error: Exception) -> str:

@@ -7,6 +7,7 @@ that tell browsers what a page may do. In front of the views: who may, and from 
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
@@ -16,10 +17,12 @@ from flask.wrappers import Request
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
 from app_srvc.auth import UNSAFE_METHODS, Access, Credentials, access_of, is_foreign_origin
+from app_srvc.deadlines import begin_request
 from app_srvc.http_errors import Problem, answer_problem
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-ENVIRON_REQUEST_ID = "app_srvc.request_id"
+
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 SECURITY_HEADERS = [
     (
@@ -44,24 +47,24 @@ class RequestFrame:
     def __init__(self, application: WsgiApp) -> None:
         self._application = application
 
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        given = environ.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else os.urandom(12).hex()
-        environ[ENVIRON_REQUEST_ID] = request_id
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+    def __call__(self, variables: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        given = variables.get("HTTP_X_REQUEST_ID", "")
+        made = given if REQUEST_ID.fullmatch(given) else os.urandom(12).hex()
+        _request_id.set(made)
+        begin_request()
+        structlog.contextvars.bind_contextvars(request_id=made)
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
             return start_response(
-                status, [*headers, *SECURITY_HEADERS, ("X-Request-ID", request_id)], *rest
+                status, [*headers, *SECURITY_HEADERS, ("X-Request-ID", made)], *rest
             )
 
-        return self._application(environ, start)
+        return self._application(variables, start)
 
 
 def request_id() -> str:
     """The id of the present request: the caller's, or one made for it."""
-    made: str = request.environ[ENVIRON_REQUEST_ID]
-    return made
+    return _request_id.get()
 
 
 class LazySessions(SecureCookieSessionInterface):

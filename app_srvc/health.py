@@ -2,12 +2,13 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from functools import cache
 
 from flask import Blueprint, Flask, Response, jsonify
 
 from app_srvc.auth import open_to_all
-from app_srvc.deadlines import Calls
+from app_srvc.deadlines import LedgerCalls
 from app_srvc.errors import BrokerUnavailableError, LedgerUnavailableError
 from app_srvc.logs import get_logger
 from app_srvc.migrations import head_revision, migrate, schema_revision
@@ -37,9 +38,13 @@ def started() -> tuple[Response, int]:
 @blueprint.get("/health/ready")
 @open_to_all
 def ready() -> tuple[Response, int]:
-    """The ledger and Redis can be used now."""
+    """Whether requests can be served, and what is missing.
+
+    Without Redis they can: messages are accepted, and dispatched once it is back.
+    """
     web = current_web()
-    return _answer(missing_ledger(web) + missing_redis(web))
+    missing = missing_ledger(web)
+    return _answer(missing, also_missing=missing_redis(web))
 
 
 @blueprint.get("/api/health")
@@ -51,7 +56,7 @@ def original_health() -> Response:
 def missing_ledger(web: Web) -> list[str]:
     """`database` if it can't be reached, `schema` if it is not (yet) the one needed."""
     try:
-        revision = web.calls.ledger(lambda: schema_revision(web.runtime.database))
+        revision = web.call_ledger(lambda: schema_revision(web.runtime.database))
     except LedgerUnavailableError:
         return ["database"]
     return [] if revision == _needed_revision() else ["schema"]
@@ -59,7 +64,7 @@ def missing_ledger(web: Web) -> list[str]:
 
 def missing_redis(web: Web) -> list[str]:
     try:
-        web.calls.broker(web.runtime.redis.ping)
+        web.broker.run(web.runtime.redis.ping, is_probe=True)
     except BrokerUnavailableError:
         return ["redis"]
     return []
@@ -72,10 +77,10 @@ def prepare_ledger_in_background(app: Flask) -> None:
 
 
 def _prepare_ledger(web: Web) -> None:
-    calls = Calls(is_sqlite=web.runtime.database.is_sqlite, threads=1)
+    ledger = LedgerCalls(is_sqlite=web.runtime.database.is_sqlite, threads=1)
     while True:
         try:
-            calls.ledger(lambda: migrate(web.runtime.database), timeout_s=MIGRATION_S)
+            ledger.run(lambda: migrate(web.runtime.database), timeout_s=MIGRATION_S)
             return
         except LedgerUnavailableError:
             time.sleep(RETRY_S)
@@ -90,5 +95,7 @@ def _needed_revision() -> str | None:
     return head_revision()
 
 
-def _answer(missing: list[str]) -> tuple[Response, int]:
-    return jsonify(ok=not missing, missing=missing), 503 if missing else 200
+def _answer(needed: Sequence[str], *, also_missing: Sequence[str] = ()) -> tuple[Response, int]:
+    """503 if something that is needed is missing; what is missing besides is only named."""
+    missing = [*needed, *also_missing]
+    return jsonify(ok=not needed, missing=missing), 503 if needed else 200

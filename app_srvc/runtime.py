@@ -14,7 +14,7 @@ from app_srvc.messages.dispatch import Dispatcher
 from app_srvc.robots.table import ROBOTS, RobotDefinition
 from app_srvc.settings import Settings
 
-WEB_STATEMENT_TIMEOUT_S = 1.5
+WEB_STATEMENT_TIMEOUT_S = 1.0
 WORKER_STATEMENT_TIMEOUT_S = 30.0
 
 

@@ -10,7 +10,7 @@ from flask import current_app
 from sqlalchemy.orm import Session
 
 from app_srvc.auth import Credentials
-from app_srvc.deadlines import Calls
+from app_srvc.deadlines import BROKER_S, LEDGER_S, BrokerCalls, LedgerCalls, within_budget
 from app_srvc.errors import BrokerUnavailableError
 from app_srvc.messages.deferred import DeferredDispatch
 from app_srvc.messages.intake import Intake
@@ -23,10 +23,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """The parts of one application. A request makes one call to the ledger and one to Redis at most."""
+    """The parts of one application. All that a request waits for comes out of one budget of time."""
 
     runtime: Runtime
-    calls: Calls
+    ledger: LedgerCalls
+    broker: BrokerCalls
     intake: Intake
     credentials: Credentials
 
@@ -41,7 +42,15 @@ class Web:
             with self.runtime.database.snapshot() as session:
                 return query(session)
 
-        return self.calls.ledger(run)
+        return self.call_ledger(run)
+
+    def call_ledger(self, call: Callable[[], T]) -> T:
+        """Run a call to the database.
+
+        Raises:
+            LedgerUnavailableError: The database did not answer in time.
+        """
+        return self.ledger.run(call, timeout_s=within_budget(LEDGER_S))
 
     def act(self, action: Callable[[Runtime], T]) -> T:
         """Run an action on the ledger, then what it wants done in Redis, as far as Redis is there.
@@ -51,15 +60,17 @@ class Web:
         """
         deferred = DeferredDispatch(self.runtime.dispatcher)
         runtime = replace(self.runtime, dispatcher=deferred)
-        answer = self.calls.ledger(lambda: action(runtime))
+        answer = self.call_ledger(lambda: action(runtime))
         with suppress(BrokerUnavailableError):
-            self.calls.broker(deferred.carry_out)
+            self.broker.run(deferred.carry_out, timeout_s=within_budget(BROKER_S))
         return answer
 
     def ask_redis(self, question: Callable[[redis.Redis], T]) -> T | None:
         """Ask Redis something; None if it can't be asked now, so that pages go on without it."""
         try:
-            return self.calls.broker(lambda: question(self.runtime.redis))
+            return self.broker.run(
+                lambda: question(self.runtime.redis), timeout_s=within_budget(BROKER_S)
+            )
         except BrokerUnavailableError:
             return None
 

@@ -51,7 +51,9 @@ def _content_type() -> str:
         return "application/json"
     if request.mimetype in XML_TYPES or request.mimetype.endswith("+xml"):
         return "application/xml"
-    raise UnsupportedMediaTypeError("The body must be JSON or XML, and its Content-Type must say so.")
+    raise UnsupportedMediaTypeError(
+        "The body must be JSON or XML, and its Content-Type must say so."
+    )
 
 
 def _check_json(text: str) -> None:
@@ -63,7 +65,9 @@ def _check_xml(text: str) -> None:
     """Well-formed, in UTF-8, and without a DTD: nothing that can refer, expand or fetch."""
     declared = DECLARED_ENCODING.match(text)
     if declared and declared[1].lower() not in ("utf-8", "us-ascii"):
-        raise MalformedBodyError("The XML document must be in UTF-8, and say so if it says anything.")
+        raise MalformedBodyError(
+            "The XML document must be in UTF-8, and say so if it says anything."
+        )
     parser = DefusedXMLParser(target=_NoTree(), forbid_dtd=True)
     try:
         parser.feed(text.encode())

@@ -1,16 +1,18 @@
 """Intake: how a web process hands messages over. Requests that arrive together share a commit."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
-from app_srvc.deadlines import Calls
+from app_srvc.deadlines import BrokerCalls, LedgerCalls
+from app_srvc.errors import BrokerUnavailableError
 from app_srvc.messages.accept import Accepted, Draft, insert_drafts, job_specs
 from app_srvc.messages.group_commit import Answer, GroupCommit
 from app_srvc.runtime import Runtime
 
 # A request waits at most so long: for the commit that is on its way, and then for its own.
-SUBMIT_S = 1.8
-COMMIT_S = 1.4
+SUBMIT_S = 1.6
+COMMIT_S = 1.2
 
 
 class Intake:
@@ -19,9 +21,10 @@ class Intake:
     The commits have a thread of their own, so that slow reads can't hold up what people send.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, broker: BrokerCalls) -> None:
         self._runtime = runtime
-        self._calls = Calls(is_sqlite=runtime.database.is_sqlite, threads=1)
+        self._ledger = LedgerCalls(is_sqlite=runtime.database.is_sqlite, threads=1)
+        self._broker = broker
         self._group = GroupCommit(self._commit)
 
     def accept(self, draft: Draft) -> Accepted:
@@ -37,8 +40,11 @@ class Intake:
 
     def _commit(self, drafts: Sequence[Draft]) -> Sequence[Answer]:
         now = datetime.now(UTC)
-        answers = self._calls.ledger(lambda: self._insert(drafts, now), timeout_s=COMMIT_S)
-        self._runtime.dispatcher.try_dispatch(job_specs(answers, now))
+        answers = self._ledger.run(lambda: self._insert(drafts, now), timeout_s=COMMIT_S)
+        jobs = job_specs(answers, now)
+        if jobs:
+            with suppress(BrokerUnavailableError):
+                self._broker.run(lambda: self._runtime.dispatcher.dispatch(jobs))
         return answers
 
     def _insert(self, drafts: Sequence[Draft], now: datetime) -> list[Answer]:

@@ -199,7 +199,7 @@ def count_by_state(session: Session, kind: str | None = None) -> dict[str, int]:
     query = select(Message.state, func.count()).group_by(Message.state)
     if kind is not None:
         query = query.where(Message.kind == kind)
-    return dict(session.execute(query).tuples())
+    return dict(session.execute(query).tuples().all())
 
 
 def find_dedupe_key(session: Session, kind: str, dedupe: str | None) -> DedupeKey | None:

@@ -46,6 +46,11 @@ def progress_of(row: Message, place: int | None) -> Progress:
     )
 
 
+def just_accepted(message_id: str, queue: str, accepted_at: datetime) -> Progress:
+    """The progress of a message of which nothing is known but that it was accepted."""
+    return Progress(message_id, queue, ACCEPTED, None, accepted_at, None, None, 0, None)
+
+
 def _reason(row: Message) -> str | None:
     """Why it failed, if that is meant for people; else a word that the operators know."""
     if row.state == FAILED and row.reason == PERMANENT:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from flask import Blueprint, Response, current_app, jsonify, render_template, request
 from pydantic import ValidationError
@@ -9,10 +10,15 @@ from sqlalchemy.orm import Session
 
 from app_srvc.auth import open_to_all
 from app_srvc.bodies import FORM_TYPES, idempotency_key, is_json_request, is_unstorable, read_form
-from app_srvc.errors import InvalidValueError, UnknownMessageError, UnsupportedMediaTypeError
+from app_srvc.errors import (
+    InvalidValueError,
+    LedgerUnavailableError,
+    UnknownMessageError,
+    UnsupportedMediaTypeError,
+)
 from app_srvc.http_errors import wants_json
 from app_srvc.messages import store as message_store
-from app_srvc.messages.accept import content_digest
+from app_srvc.messages.accept import Accepted, content_digest
 from app_srvc.messages.ids import is_message_id
 from app_srvc.messages.model import ACCEPTED, Message
 from app_srvc.messages.places import place_in_queue
@@ -25,9 +31,9 @@ from app_srvc.registration.api import (
     answer_accepted,
     register_from_json,
 )
-from app_srvc.registration.progress import Progress, progress_of
+from app_srvc.registration.progress import Progress, just_accepted, progress_of
 from app_srvc.registration.schemas import FORM_FIELDS, Registration, from_form
-from app_srvc.web import Web, current_web
+from app_srvc.web import current_web
 
 FORM_ID = "form_id"
 MAX_SEARCH_CHARS = 254
@@ -56,21 +62,21 @@ def register() -> Response:
     if problems:
         return current_app.response_class(_form_page(fields, problems), 422)
     accepted = accept_registration(fields, _form_key(fields))
-    return current_app.response_class(_answer_page(current_web(), accepted.message_id))
+    return current_app.response_class(_answer_page(_first_progress(accepted)))
 
 
 @blueprint.get("/userregres/<message_id>/")
 @open_to_all
 def answer(message_id: str) -> str:
     """The answer page again, as it stands now. Whoever knows the id may see it; it says nothing personal."""
-    return _answer_page(current_web(), message_id)
+    return _answer_page(_progress(message_id))
 
 
 @blueprint.get("/userregres/<message_id>/state")
 @open_to_all
 def state(message_id: str) -> Response:
     """The same for programs: state, place in the queue and reason."""
-    progress = _progress(current_web(), message_id)
+    progress = _progress(message_id)
     return jsonify(state=progress.state, place=progress.place, reason=progress.reason)
 
 
@@ -97,7 +103,9 @@ def form_problems(fields: Mapping[str, str]) -> dict[str, str]:
         Registration.model_validate(from_form(given))
     except ValidationError as error:
         return {
-            NAMES[str(detail["loc"][0])]: _words(detail["type"], detail["msg"], given, detail["loc"][0])
+            NAMES[str(detail["loc"][0])]: _words(
+                detail["type"], detail["msg"], given, detail["loc"][0]
+            )
             for detail in error.errors(include_url=False)
         }
     return {}
@@ -134,11 +142,21 @@ def _form_page(fields: Mapping[str, str], problems: Mapping[str, str]) -> str:
     )
 
 
-def _answer_page(web: Web, message_id: str) -> str:
-    return render_template("registration/answer.html", progress=_progress(web, message_id))
+def _answer_page(progress: Progress) -> str:
+    return render_template("registration/answer.html", progress=progress)
 
 
-def _progress(web: Web, message_id: str) -> Progress:
+def _first_progress(accepted: Accepted) -> Progress:
+    """What there is to say at once. It has been accepted, whatever happens to the database now."""
+    try:
+        return _progress(accepted.message_id)
+    except LedgerUnavailableError:
+        return just_accepted(accepted.message_id, accepted.queue, datetime.now(UTC))
+
+
+def _progress(message_id: str) -> Progress:
+    web = current_web()
+
     def find(session: Session) -> Message:
         row = message_store.find_message(session, message_id) if is_message_id(message_id) else None
         if row is None or row.kind != KIND:

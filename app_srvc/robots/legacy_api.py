@@ -32,7 +32,7 @@ def start() -> Response:
 def status() -> Response:
     """The job of the cycle that runs or is next."""
     web = current_web()
-    found = web.calls.ledger(lambda: robot_status(web.runtime, DEFAULT_ROBOT))
+    found = web.call_ledger(lambda: robot_status(web.runtime, DEFAULT_ROBOT))
     return jsonify(
         ok=True,
         idjob=found.job_id or "NONE",
@@ -59,6 +59,6 @@ def _is_start(fields: dict[str, Any]) -> bool:
 def _answer_not_asked() -> Response:
     """Without `rplstatus` nothing is started; the answer says whether something could have been."""
     web = current_web()
-    if web.calls.ledger(lambda: robot_status(web.runtime, DEFAULT_ROBOT)).is_running:
+    if web.call_ledger(lambda: robot_status(web.runtime, DEFAULT_ROBOT)).is_running:
         raise RobotAlreadyRunningError
     return jsonify(ok=True, idjob="0", queue="None", rplstatus="STOP")

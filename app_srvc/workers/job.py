@@ -120,6 +120,10 @@ class AppJob(Job):
     def stopped_callback(self) -> None:
         return None
 
+    @property
+    def result(self) -> None:
+        return None
+
     def latest_result(self, timeout: int = 0) -> None:
         """Results are in the ledger; what RQ's tools find in Redis is not trusted here."""
 

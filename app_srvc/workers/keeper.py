@@ -6,6 +6,7 @@ time pays for it.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,9 +67,10 @@ class Keeper:
     def stop(self, timeout_s: float = 2.0) -> None:
         """Let steps end what they do; one that takes longer is left to the end of the process."""
         self._stop.set()
+        until = time.monotonic() + timeout_s
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(timeout_s)
+                thread.join(max(0.0, until - time.monotonic()))
 
     def is_alive(self) -> bool:
         return all(thread.is_alive() for thread in self._threads)

@@ -21,7 +21,7 @@ from app_srvc.workers.job import FIELDS, MAX_FIELD_BYTES, AppJob
 from app_srvc.workers.scripts import load_script
 
 # A dead worker's job is rescued when its lease has ended and the keeper has looked: within 15 s.
-LEASE_S = 12
+LEASE_S = 10
 WORKER_LIFE_S = 30
 MAX_DROPPED = 100
 

@@ -19,7 +19,7 @@ from app_srvc.logs import configure_logs, get_logger
 from app_srvc.migrations import migrate
 from app_srvc.runtime import open_redis, open_runtime
 from app_srvc.settings import Settings, environment
-from app_srvc.supervisor import ChildSpec, Supervisor
+from app_srvc.supervisor import ChildSpec, ParentLink, Supervisor
 from app_srvc.workers.health import HealthServer, TimedCheck
 from app_srvc.workers.outage import Outage
 from app_srvc.workers.process import serve_queue
@@ -34,12 +34,16 @@ DATABASE_TIMEOUT_S = 2.0
 log = get_logger(__name__)
 
 
-def run_script(queue: str, processes: str) -> int:
-    """The whole life of an entry script; it names the settings of its queue and of its size."""
+def run_script(queue: str, processes: str, *, link: ParentLink | None = None) -> int:
+    """The whole life of an entry script; it names the settings of its queue and of its size.
+
+    With a link to a parent, the pool ends when that is gone.
+    """
     try:
         settings = Settings.from_env(part="worker")
         configure_logs(settings)
-        return run_pools(settings, [getattr(settings, queue)], getattr(settings, processes))
+        pool = Pool(settings, [getattr(settings, queue)], getattr(settings, processes), link=link)
+        return pool.run()
     except ConfigurationError as error:
         sys.stderr.write(f"{error.message}\n")
         return 2
@@ -53,8 +57,16 @@ def run_pools(settings: Settings, queues: Sequence[str], processes: int) -> int:
 class Pool:
     """The workers of some queues. `run` returns when it was told to stop and all have ended."""
 
-    def __init__(self, settings: Settings, queues: Sequence[str], processes: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        queues: Sequence[str],
+        processes: int,
+        *,
+        link: ParentLink | None = None,
+    ) -> None:
         self._settings = settings
+        self._link = link
         self._queues = queues
         self._runtime = open_runtime(settings, caller="worker")
         self._probe_link = open_redis(settings, caller="web")
@@ -94,7 +106,7 @@ class Pool:
     def _migrate(self) -> bool:
         """Wait for the database, however long it is away; False if told to stop meanwhile."""
         outage = Outage("pool_start")
-        while not self._stops:
+        while not self._must_stop():
             try:
                 migrate(self._runtime.database)
                 outage.over()
@@ -111,7 +123,7 @@ class Pool:
         self._open_health()
         stop_keeper = self._start_keeper()
         try:
-            while not self._stops:
+            while not self._must_stop():
                 self._supervisor.turn(TURN_S)
                 self._is_started = self._is_started or all(
                     child.beaten_at is not None for child in self._supervisor.children
@@ -136,6 +148,12 @@ class Pool:
 
     def _request_stop(self, signum: int, frame: FrameType | None) -> None:
         self._stops += 1
+
+    def _must_stop(self) -> bool:
+        if not self._stops and self._link is not None and self._link.is_broken():
+            log.warning("pool_parent_gone", queues=list(self._queues))
+            self._stops += 1
+        return self._stops > 0
 
     def _rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds

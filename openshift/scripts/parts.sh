@@ -70,4 +70,4 @@ exists() {
   [ -n "$found" ]
 }
 
-need_value() { [ $# -ge 2 ] && [ -n "$2" ] || die "$1 needs a value. See --help."; }
+need_value() { [ -n "${2:-}" ] || die "$1 needs a value. See --help."; }

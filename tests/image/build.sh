@@ -26,6 +26,17 @@ case "${1:-}" in
   *) usage >&2 && exit 2 ;;
 esac
 
+[ "$(id -u)" = 0 ] || {
+  echo "build.sh needs root, as debootstrap does." >&2
+  exit 1
+}
+for program in debootstrap buildah; do
+  command -v "$program" >/dev/null || {
+    echo "The program $program is needed: apt-get install $program" >&2
+    exit 1
+  }
+done
+
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 # shellcheck source=tests/image/storage.sh

@@ -41,7 +41,10 @@ image_tool inspect --type image "$IMAGE_NAME" >"$scratch/image.json"
 touch "$root/etc/hosts"
 du -sh "$root/opt" "$root" | sed 's/^/size: /'
 
-IMAGE_ROOT=$root IMAGE_DESCRIPTION=$scratch/image.json unshare --net -- sh -c '
-  ip link set lo up
-  exec "$@"
-' sh "${PYTHON:-.venv/bin/python}" -m pytest -q -p no:cacheprovider tests/image/scenario.py
+# Nothing that the tests start outlives them: the kernel ends all of a process namespace at once.
+IMAGE_ROOT=$root IMAGE_DESCRIPTION=$scratch/image.json \
+  unshare --net --pid --mount-proc --fork --kill-child -- sh -c '
+    ip link set lo up
+    "$@"
+  ' sh "${PYTHON:-.venv/bin/python}" -m pytest -q -p no:cacheprovider \
+  --timeout=300 tests/image/scenario.py

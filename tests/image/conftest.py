@@ -46,7 +46,7 @@ class Installation:
         assert container.is_running, f"{part} has ended:\n{container.log}"
         try:
             return requests.get(f"{self.health[part]}/health/ready", timeout=5).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
 
@@ -72,14 +72,14 @@ def installation(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iter
         secrets = secret_values(PG_USER=postgresql.user, PG_PSW=postgresql.password)
         stack.enter_context(ClusterValkey(folder / "redis", secrets))
         source = stack.enter_context(source_of_todos())
-        given = {"PG_DB": postgresql.new_database()}
-        in_workers = {**given, "SOURCE_URL": f"http://127.0.0.1:{source}/public/v2/todos"}
+        given = {
+            "PG_DB": postgresql.new_database(),
+            "SOURCE_URL": f"http://127.0.0.1:{source}/public/v2/todos",
+        }
         user = random.choice(USER_IDS)
         containers, health = {}, {}
         for number, part in enumerate(APPLICATION):
-            variables = environment_in_cluster(
-                part, secrets, **(given if part == "web" else in_workers)
-            )
+            variables = environment_in_cluster(part, secrets, **given)
             port = variables.get("PORT")
             if port is None:
                 # All share one network here, so each needs a port of its own.
@@ -91,5 +91,6 @@ def installation(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iter
             stack.callback(containers[part].kill)
         running = Installation(image, containers, health, secrets["api-token"])
         for part in APPLICATION:
-            wait_until(lambda part=part: running.is_ready(part), 60, what=f"{part} is ready")
+            # Seconds on an idle machine; a busy one reads the fresh image from a cold disk.
+            wait_until(lambda part=part: running.is_ready(part), 150, what=f"{part} is ready")
         yield running

@@ -58,7 +58,7 @@ class Container:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
-                    *("unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"),
+                    *("unshare", "--mount", "--pid", "--ipc", "--uts", "--fork"),
                     *(str(HERE / "enter.sh"), str(image.root), str(hosts), str(user), image.folder),
                     *(f"{key}={value}" for key, value in variables.items()),
                     *(*image.entry_point, *command),
@@ -103,6 +103,7 @@ class Container:
         return self.wait(timeout_s)
 
     def kill(self) -> None:
+        """End it and everything in it. Process 1 itself: it outlives the one that waits for it."""
         if self.is_running:
-            self._process.kill()
+            os.kill(self.pid, signal.SIGKILL)
             self._process.wait()

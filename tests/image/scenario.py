@@ -5,6 +5,7 @@ builds the image and runs this. The tests build on each other and run in this or
 """
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,14 @@ def test_the_image_has_what_runs_and_not_what_builds_or_tests(image: Image) -> N
 
 
 def test_python_in_the_image_is_compiled_beforehand(image: Image) -> None:
-    (installed,) = image.root.glob("opt/app-srvc/lib/python3.*/site-packages/app_srvc")
-    assert list(installed.glob("__pycache__/settings.*.pyc"))
+    """Nothing can be written there, so a file that is newer than its compiled form costs each start."""
+    (installed,) = image.root.glob("opt/app-srvc/lib/python3.*/site-packages")
+    sources = list(installed.glob("app_srvc/**/*.py")) + list(installed.glob("flask/**/*.py"))
+    assert len(sources) > 100
+    for source in sources:
+        (compiled,) = source.parent.glob(f"__pycache__/{source.stem}.cpython-*.pyc")
+        made_from = struct.unpack("<I", compiled.read_bytes()[8:12])[0]
+        assert made_from == int(source.stat().st_mtime), source
 
 
 def test_the_image_says_which_version_it_is(image: Image) -> None:

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Where the image tests keep base, layers and containers; sourced by the scripts beside it.
+# shellcheck disable=SC2034  # those scripts use the names
 IMAGE_CACHE=${IMAGE_CACHE:-$HOME/.cache/app-srvc-image}
 BASE_NAME=localhost/app-srvc-base
 IMAGE_NAME=localhost/app-srvc:test

@@ -6,6 +6,7 @@ import pytest
 
 from app_srvc.runtime import Runtime
 from tests.support.servers import ValkeyServer
+from tests.support.workers import Nursery
 from tests.support.worlds import open_world
 
 
@@ -15,3 +16,11 @@ def world(valkey: ValkeyServer, database_url: str) -> Iterator[Runtime]:
     runtime = open_world(valkey.url, database_url)
     yield runtime
     runtime.close()
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where tests get worker processes that start at once."""
+    nursery = Nursery()
+    yield nursery
+    nursery.end()

@@ -93,8 +93,9 @@ def test_a_pickle_is_never_read(
     write_job(valkey, **{field: zlib.compress(raw) if is_compressed else raw})
     # A serializer that a caller names, pickle by RQ's default, is not used either.
     job = AppJob.fetch("a-job", connection=valkey.client, serializer="pickle")
+    assert job.serializer is JSONSerializer
     job.get_meta()
-    job.return_value()
+    assert (job.return_value(), job.result) == (None, None)
     assert job.results() == []
     assert (job.refusal is None) == (field in ("result", "exc_info"))
     assert not mark.exists()

@@ -101,6 +101,16 @@ def test_a_hash_whose_list_is_gone_is_found_by_an_exact_look_only(
     assert valkey.client.llen("rq:queue:QUE_X") == 1
 
 
+def test_a_job_that_was_claimed_and_not_started_is_live(
+    valkey: ValkeyServer, dispatcher: Dispatcher
+) -> None:
+    _start(valkey, lease_s=30)
+    valkey.client.hset(f"rq:job:{ID}", "status", "queued")
+    assert dispatcher.dispatch([spec()], exact=True) == 0
+    _, (fact,) = dispatcher.probe([(ID, "QUE_X")], exact=True)
+    assert fact.is_live
+
+
 def test_a_scheduled_hash_that_is_in_no_registry_is_made_anew(
     valkey: ValkeyServer, dispatcher: Dispatcher
 ) -> None:

@@ -1,6 +1,7 @@
-"""A parent with two children that end when it is gone: `python -m tests.samples.supervised HOW FILE`.
+"""A parent with two children: `python -m tests.samples.supervised HOW FILE`.
 
-The children write their process ids into the file. HOW is `fresh` or `forked`.
+The first ends when the parent is gone, the second does not care. Both write their process ids into
+files, FILE.first and FILE.second. HOW is `fresh` or `forked`.
 """
 
 import os
@@ -14,20 +15,24 @@ from app_srvc.supervisor import ChildSpec, ParentLink, Supervisor
 
 def live(file: str) -> int:
     link = ParentLink()
-    with Path(file).open("a") as pids:
+    with Path(file).open("w") as pids:
         pids.write(f"{os.getpid()}\n")
-    while not link.is_broken():
+    while file.endswith("second") or not link.is_broken():
         time.sleep(0.05)
     return 0
+
+
+def spec(how: str, file: str) -> ChildSpec:
+    argv = (sys.executable, "-m", "tests.samples.supervised", "child", file)
+    run = partial(live, file) if how == "forked" else None
+    return ChildSpec(file, argv, dict(os.environ), run=run)
 
 
 if __name__ == "__main__":
     how, file = sys.argv[1:]
     if how == "child":
         sys.exit(live(file))
-    argv = (sys.executable, "-m", "tests.samples.supervised", "child", file)
-    run = partial(live, file) if how == "forked" else None
-    specs = [ChildSpec(name, argv, dict(os.environ), run=run) for name in ("a", "b")]
+    specs = [spec(how, f"{file}.{name}") for name in ("first", "second")]
     supervisor = Supervisor(specs, own_groups=False)
     supervisor.start()
     while True:

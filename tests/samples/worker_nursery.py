@@ -1,7 +1,18 @@
-"""A worker that also knows the kinds of tests: `python -m tests.samples.worker_process QUEUE`."""
+"""Forks workers that also know the kinds of tests, for a test that writes requests to its standard input.
 
+Each worker is a real process. That it is forked and not started anew only saves the time of imports.
+A request is a line of JSON, and so is its answer:
+
+    {"start": {environment}, "queue": name, "log": path}  ->  its process id
+    {"poll": process id}                                  ->  its exit status, or null while it lives
+"""
+
+import json
+import os
+import signal
 import sys
 from functools import partial
+from typing import Any, Never
 
 from app_srvc.logs import configure_logs
 from app_srvc.runtime import open_redis, open_runtime
@@ -11,16 +22,56 @@ from app_srvc.workers.app_worker import AppWorker
 from app_srvc.workers.tasks import make_tasks, warm_up
 from tests.support.workers import HARD_KINDS
 
-if __name__ == "__main__":
-    settings = Settings.from_env(part="worker")
+
+def start(request: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            be_a_worker(request)
+        finally:
+            os._exit(1)
+    return pid
+
+
+def be_a_worker(request: dict[str, Any]) -> Never:
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for ours, theirs in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(ours, theirs)
+    settings = Settings.from_env(request["start"], part="worker")
     configure_logs(settings)
     runtime = open_runtime(settings, kinds=HARD_KINDS)
-    connection = open_redis(settings, caller="loop")
     AppWorker(
-        sys.argv[1],
+        request["queue"],
         runtime,
         make_tasks(runtime),
-        connection=connection,
+        connection=open_redis(settings, caller="loop"),
         link=ParentLink(),
-        warm_up=partial(warm_up, runtime, sys.argv[1]),
+        warm_up=partial(warm_up, runtime, request["queue"]),
     ).work()
+    os._exit(0)
+
+
+def poll(pid: int, ended: dict[int, int]) -> int | None:
+    if pid not in ended:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            ended[pid] = os.waitstatus_to_exitcode(status)
+    return ended.get(pid)
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ended: dict[int, int] = {}
+    for line in iter(sys.stdin.readline, ""):
+        request = json.loads(line)
+        answer = start(request) if "start" in request else poll(request["poll"], ended)
+        sys.stdout.write(f"{json.dumps(answer)}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,14 +1,14 @@
 """Real worker processes for tests, with the service's kinds and some that are hard on them."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 from app_srvc.kinds import Kind
 from app_srvc.messages.accept import Accepted
@@ -45,60 +45,67 @@ HARD_KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 
 
-class WorkerProcess:
-    """One `tests.samples.worker_process`, without a parent that watches it."""
+class Nursery:
+    """A process that forks workers for tests, so that each starts at once; see the sample it runs."""
 
-    def __init__(self, runtime: Runtime, folder: Path, queue: str = QUEUE) -> None:
-        self.queue = queue
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.samples.worker_nursery"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def ask(self, **request: Any) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{json.dumps(request)}\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def end(self) -> None:
+        self._process.communicate(timeout=10)
+
+
+class WorkerProcess:
+    """One worker process, without a parent that watches it."""
+
+    def __init__(self, nursery: Nursery, runtime: Runtime, log: Path, queue: str = QUEUE) -> None:
+        self._nursery = nursery
         self._runtime = runtime
-        self._log = folder / "worker.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._log = log
+        self._queue = queue
+        self.pid = 0
 
     def __enter__(self) -> Self:
-        return self.start()
-
-    def start(self) -> Self:
-        """Start it and return when it is known to Redis."""
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.samples.worker_process", self.queue],
-                env={**os.environ, **variables_of(self._runtime)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        self.pid = self._nursery.ask(
+            start=variables_of(self._runtime), queue=self._queue, log=str(self._log)
+        )
         wait_until(lambda: self.logs("worker_registered"), 30, what="the worker is registered")
         return self
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def logs(self, event: str) -> bool:
         """Whether the worker has written of an event."""
-        return f'"{event}"' in self._log.read_text()
+        return f'"{event}"' in self.log_text()
 
     def log_text(self) -> str:
-        return self._log.read_text()
-
-    def terminate(self) -> None:
-        assert self._process is not None
-        self._process.terminate()
+        return self._log.read_text() if self._log.exists() else ""
 
     def kill(self) -> None:
         """kill -9 of the worker itself, not of what it has started."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(10)
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait_for_exit()
+
+    def terminate(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
 
     def is_alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._nursery.ask(poll=self.pid) is None
 
     def wait_for_exit(self, timeout_s: float = 10) -> int:
-        assert self._process is not None
-        return self._process.wait(timeout_s)
+        wait_until(lambda: not self.is_alive(), timeout_s, what="the worker ends")
+        code: int = self._nursery.ask(poll=self.pid)
+        return code
 
     def __exit__(
         self,
@@ -106,10 +113,8 @@ class WorkerProcess:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(10)
+        if self.is_alive():
+            self.kill()
         if error is not None:
             sys.stderr.write(self.log_text())
 

@@ -140,19 +140,25 @@ def test_a_child_tells_its_parent_that_it_is_alive() -> None:
 
 
 @pytest.mark.parametrize("how", ["fresh", "forked"])
-def test_children_learn_that_their_parent_was_killed(how: str, tmp_path: Path) -> None:
-    file = tmp_path / "pids"
+def test_a_child_learns_that_its_parent_was_killed_though_its_sibling_lives_on(
+    how: str, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"pid.{name}" for name in ("first", "second")]
     parent = subprocess.Popen(
-        [sys.executable, "-m", "tests.samples.supervised", how, str(file)], stdin=subprocess.DEVNULL
+        [sys.executable, "-m", "tests.samples.supervised", how, str(tmp_path / "pid")],
+        stdin=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: file.exists() and len(file.read_text().split()) == 2, 20)
-        children = [int(pid) for pid in file.read_text().split()]
-        assert all(process_exists(pid) for pid in children)
+        wait_until(lambda: all(file.exists() and file.read_text() for file in files), 20)
     finally:
         parent.kill()
         parent.wait(10)
-    wait_until(lambda: not any(process_exists(pid) for pid in children), 5)
+    first, second = (int(file.read_text()) for file in files)
+    try:
+        wait_until(lambda: not process_exists(first), 5)
+        assert process_exists(second)
+    finally:
+        os.kill(second, signal.SIGKILL)
 
 
 def run_with_fork(code: str) -> subprocess.CompletedProcess[str]:

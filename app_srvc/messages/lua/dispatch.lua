@@ -34,7 +34,8 @@ end
 local function is_live(id, queue, status)
   if status == 'queued' then
     if not is_exact then return true end
-    return redis.call('LPOS', 'rq:queue:' .. queue, id) ~= false
+    -- One that was claimed and not started is in no list, but under a lease.
+    return redis.call('LPOS', 'rq:queue:' .. queue, id) ~= false or leased_until(id, queue) > now
   elseif status == 'scheduled' or status == 'deferred' then
     return redis.call('ZSCORE', 'rq:' .. status .. ':' .. queue, id) ~= false
   elseif status == 'started' then

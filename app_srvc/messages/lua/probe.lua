@@ -12,19 +12,22 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 local is_exact = ARGV[1] == '1'
 local answers = {redis.call('GET', 'app:redis:epoch') or ''}
 
+local function is_leased(id, queue)
+  for _, execution in ipairs(redis.call('ZRANGE', 'rq:executions:' .. id, 0, -1)) do
+    local score = redis.call('ZSCORE', 'rq:wip:' .. queue, id .. ':' .. execution)
+    if score and tonumber(score) > now then return true end
+  end
+  return false
+end
+
 local function is_live(id, queue, status)
   if status == 'queued' then
     if not is_exact then return true end
-    return redis.call('LPOS', 'rq:queue:' .. queue, id) ~= false
+    return redis.call('LPOS', 'rq:queue:' .. queue, id) ~= false or is_leased(id, queue)
   elseif status == 'scheduled' or status == 'deferred' then
     return redis.call('ZSCORE', 'rq:' .. status .. ':' .. queue, id) ~= false
-  elseif status == 'started' then
-    for _, execution in ipairs(redis.call('ZRANGE', 'rq:executions:' .. id, 0, -1)) do
-      local score = redis.call('ZSCORE', 'rq:wip:' .. queue, id .. ':' .. execution)
-      if score and tonumber(score) > now then return true end
-    end
   end
-  return false
+  return status == 'started' and is_leased(id, queue)
 end
 
 for at = 2, #ARGV, 2 do
