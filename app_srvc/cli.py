@@ -1,26 +1,24 @@
 """The command line: `app-srvc`. Acts through the same functions as the API and the pages."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from pydantic import SecretStr
 
 from app_srvc import __version__
+from app_srvc.cli_output import show_books, show_message, show_queue, show_robot
 from app_srvc.embedded import EmbeddedValkey
 from app_srvc.errors import AppError, ConfigurationError
 from app_srvc.logs import configure_logs
 from app_srvc.messages import control, store
-from app_srvc.messages.audit import Line, audit_messages
-from app_srvc.messages.model import STATES, Message
+from app_srvc.messages.audit import audit_messages
+from app_srvc.messages.model import STATES
 from app_srvc.migrations import head_revision, migrate, schema_revision
 from app_srvc.robots.audit import audit_robots
-from app_srvc.robots.control import RobotStatus, robot_status, start_robot, stop_robot
+from app_srvc.robots.control import robot_status, start_robot, stop_robot
 from app_srvc.robots.policy import check_policy
 from app_srvc.runtime import Runtime, open_runtime
 from app_srvc.settings import Settings
@@ -93,7 +91,7 @@ def robot_start(name: str, timedelta: int, records: int, msg: str) -> None:
     """Start robot NAME; its first cycle is TIMEDELTA seconds from now."""
     with _runtime() as runtime:
         fields = {"timedelta": timedelta, "records": records, "msg": msg}
-        _show_robot(start_robot(runtime, name, check_policy(fields, runtime.settings)))
+        show_robot(start_robot(runtime, name, check_policy(fields, runtime.settings)))
 
 
 @robot.command("stop")
@@ -101,7 +99,7 @@ def robot_start(name: str, timedelta: int, records: int, msg: str) -> None:
 def robot_stop(name: str) -> None:
     """Stop robot NAME. No cycle starts afterwards."""
     with _runtime() as runtime:
-        _show_robot(stop_robot(runtime, name))
+        show_robot(stop_robot(runtime, name))
 
 
 @robot.command("status")
@@ -109,7 +107,7 @@ def robot_stop(name: str) -> None:
 def robot_status_command(name: str) -> None:
     """Show what robot NAME does."""
     with _runtime() as runtime:
-        _show_robot(robot_status(runtime, name))
+        show_robot(robot_status(runtime, name))
 
 
 @cli.group()
@@ -127,9 +125,7 @@ def message_show(message_id: str) -> None:
             tries = store.list_tries(session, message_id)
         if row is None:
             raise click.ClickException(f"There is no message {message_id}.")
-        _print_json(_message_fields(row))
-        for attempt in tries:
-            click.echo(f"try {attempt.number}: {attempt.reason}, {attempt.error_type}")
+        show_message(row, tries)
 
 
 @message.command("list")
@@ -176,11 +172,7 @@ def queue_list() -> None:
     """Show each queue and how many jobs wait, run and are planned in it."""
     with _runtime() as runtime:
         for name in runtime.settings.queue_names:
-            sizes = runtime.dispatcher.queue_sizes(name)
-            click.echo(
-                f"{name:<14} waiting {sizes.waiting:>7}  running {sizes.running:>4}  "
-                f"planned {sizes.planned:>6}"
-            )
+            show_queue(name, runtime.dispatcher.queue_sizes(name))
 
 
 @cli.group()
@@ -202,15 +194,8 @@ def audit(as_json: bool) -> None:
     """Compare the books; exit with 1 if they do not balance."""
     with _runtime() as runtime:
         lines = [*audit_messages(runtime), *audit_robots(runtime)]
-    for line in lines:
-        _show_line(line, as_json)
-    is_balanced = all(line.is_balanced for line in lines)
-    if not as_json:
-        click.secho(
-            "The books balance." if is_balanced else "The books do NOT balance.",
-            fg="green" if is_balanced else "red",
-        )
-    sys.exit(0 if is_balanced else 1)
+    show_books(lines, as_json=as_json)
+    sys.exit(0 if all(line.is_balanced for line in lines) else 1)
 
 
 @cli.command()
@@ -240,68 +225,6 @@ def _runtime() -> Iterator[Runtime]:
         yield runtime
     finally:
         runtime.close()
-
-
-def _show_robot(status: RobotStatus) -> None:
-    _print_json(
-        {
-            "name": status.name,
-            "state": status.state,
-            "generation": status.generation,
-            "next_cycle": status.next_cycle,
-            "next_due_at": _time(status.next_due_at),
-            "watermark": status.watermark,
-            "policy": status.policy,
-            "job_id": status.job_id,
-        }
-    )
-
-
-def _message_fields(row: Message) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "kind": row.kind,
-        "key": row.key,
-        "state": row.state,
-        "reason": row.reason,
-        "queue": row.queue,
-        "tries": row.tries,
-        "max_tries": row.max_tries,
-        "accepted_at": _time(row.accepted_at),
-        "run_at": _time(row.run_at),
-        "ended_at": _time(row.ended_at),
-        "error_type": row.error_type,
-        "robot": row.robot,
-        "cycle": row.cycle,
-        "replay_of": row.replay_of,
-    }
-
-
-def _show_line(line: Line, as_json: bool) -> None:
-    if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "subject": line.subject,
-                    "balanced": line.is_balanced,
-                    **line.figures,
-                    "problems": line.problems,
-                }
-            )
-        )
-        return
-    figures = "  ".join(f"{name} {value}" for name, value in line.figures.items())
-    click.echo(f"{'ok ' if line.is_balanced else 'BAD'} {line.subject}: {figures}")
-    for problem in line.problems:
-        click.echo(f"    {problem}")
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,16 @@ from app_srvc.runtime import Runtime
 # How long a message of a kind that this worker does not know waits for a newer worker.
 UNKNOWN_KIND_DELAY_S = 5.0
 
+# A worker that died says nothing against the work: it should go on soon.
+MAX_DELAY_AFTER_LOSS_S = 1.0
+
+KILLED, LOST, TIMEOUT = "killed", "lost", "timeout"
+LOSSES = {
+    KILLED: "The process that did the work was killed.",
+    LOST: "The worker was lost in the middle of the work.",
+    TIMEOUT: "The work took too long and did not obey the time limit; its process was killed.",
+}
+
 MAX_ERROR_CHARS = 2_000
 MAX_TRACEBACK_CHARS = 20_000
 
@@ -72,7 +82,7 @@ def process_message(
         log.info("claim_lost", message_id=row.id, kind=row.kind, attempt=row.tries + 1)
         return Outcome(DONE, reason="claim_lost", attempt=row.tries)
     except BaseException as error:
-        reason = "timeout" if isinstance(error, timeout_errors) else "error"
+        reason = TIMEOUT if isinstance(error, timeout_errors) else "error"
         return _record_failure(
             runtime, row, kind, error, reason, worker=worker, started_at=started_at
         )
@@ -89,19 +99,13 @@ def record_lost_try(
         number=row.tries + 1,
         reason=reason,
         error_type="WorkerLost",
-        error_message=_LOST_WORDS.get(reason, "The worker was lost in the middle of the work."),
+        error_message=LOSSES.get(reason, reason),
         error_traceback=None,
         worker=worker,
         started_at=None,
         ended_at=now,
     )
     return _count_try(runtime, row, attempt, is_permanent=False)
-
-
-_LOST_WORDS = {
-    "killed": "The process that did the work was killed.",
-    "timeout": "The work took too long and did not obey the time limit; its process was killed.",
-}
 
 
 def _load(runtime: Runtime, message_id: str) -> Message | None:
@@ -191,6 +195,8 @@ def _count_try(
     if not is_permanent and attempt.number < row.max_tries:
         kind = runtime.kinds.get(row.kind)
         delay_s = kind.retry.delay_s(attempt.number) if kind is not None else UNKNOWN_KIND_DELAY_S
+        if attempt.reason in (KILLED, LOST):
+            delay_s = min(delay_s, MAX_DELAY_AFTER_LOSS_S)
     retry_at = None if delay_s is None else attempt.ended_at + timedelta(seconds=delay_s)
     number, reason, error_type = attempt.number, attempt.reason, attempt.error_type
     with runtime.database.write() as session:

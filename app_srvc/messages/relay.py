@@ -59,8 +59,8 @@ class Relay:
     def settle(self, ids: Sequence[str], reasons: Mapping[str, str] | None = None) -> int:
         """Settle messages of whose jobs something is known to be wrong; return how many jobs were made.
 
-        An id without a message, or whose message has ended, is taken out of Redis. `reasons` says why
-        a try was lost, for those of which the caller knows.
+        The job of a message that has ended is taken out of Redis; an id without a message is left to
+        the caller. `reasons` says why a try was lost, for those of which the caller knows.
         """
         made = 0
         for start in range(0, len(ids), PAGE):

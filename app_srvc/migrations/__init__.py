@@ -61,7 +61,7 @@ def head_revision() -> str:
 def _locked(database: Database, connection: Connection) -> Iterator[None]:
     """Wait for the lock, and hold it. The holder's death releases it on both databases."""
     if database.is_sqlite:
-        with open(f"{database.engine.url.database}.migrate-lock", "w") as handle:
+        with Path(f"{database.engine.url.database}.migrate-lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         return

@@ -53,7 +53,8 @@ def start_robot(runtime: Runtime, name: str, policy: Policy) -> RobotStatus:
         now = runtime.database.now(session)
         store.ensure_robot(session, name, insert_ignore=runtime.database.insert_ignore, now=now)
         robot = store.lock_robot(session, name)
-        assert robot is not None
+        if robot is None:
+            raise UnknownRobotError
         if robot.state == RUNNING:
             raise RobotAlreadyRunningError
         make_source(runtime.settings, anchor=robot.created_at).close()

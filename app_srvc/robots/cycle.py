@@ -95,10 +95,9 @@ def _open(runtime: Runtime, name: str, generation: int, number: int, owner: str)
     with runtime.database.write() as session:
         now = runtime.database.now(session)
         robot = store.lock_robot(session, name)
-        if not _is_expected(robot, generation, number):
+        if robot is None or not _is_expected(robot, generation, number):
             return Outcome(DONE, reason="not_next")
-        assert robot is not None and robot.next_due_at is not None
-        early_s = (robot.next_due_at - now).total_seconds()
+        early_s = ((robot.next_due_at or now) - now).total_seconds()
         if early_s > EARLY_S:
             return Outcome(HAND_BACK, early_s, reason="early")
         cycle = store.find_cycle(session, name, generation, number)

@@ -63,6 +63,7 @@ LINE_OF_MODULE = {
     "registration.progress": 2,
     "app": 4,
     "cli": 4,
+    "cli_output": 4,
     "up": 4,
     "container": 4,
     "doctor": 4,
