@@ -15,7 +15,6 @@ from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.backoff import AbstractBackoff, EqualJitterBackoff, NoBackoff
 from redis.connection import SSLConnection, parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -174,7 +173,3 @@ class RetryFor(Retry):
 
     def __hash__(self) -> int:
         return hash((self._total_s, super().__hash__()))
-
-
-#: What a client raises when Redis is away or too slow; anything else is an error of the command.
-REDIS_AWAY = (RedisConnectionError, RedisTimeoutError)

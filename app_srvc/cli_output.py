@@ -54,14 +54,16 @@ def show_line(line: Line, as_json: bool) -> None:
                 {
                     "subject": line.subject,
                     "balanced": line.is_balanced,
+                    "checked": line.is_checked,
                     **line.figures,
                     "problems": line.problems,
                 }
             )
         )
         return
+    mark = ("ok " if line.is_checked else "-- ") if line.is_balanced else "BAD"
     figures = "  ".join(f"{name} {value}" for name, value in line.figures.items())
-    click.echo(f"{'ok ' if line.is_balanced else 'BAD'} {line.subject}: {figures}")
+    click.echo(f"{mark} {line.subject}: {figures}")
     for problem in line.problems:
         click.echo(f"    {problem}")
 

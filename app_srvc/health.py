@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Sequence
-from functools import cache
 
 from flask import Blueprint, Flask, Response, jsonify
 
@@ -11,7 +10,7 @@ from app_srvc.auth import open_to_all
 from app_srvc.deadlines import LedgerCalls
 from app_srvc.errors import BrokerUnavailableError, LedgerUnavailableError
 from app_srvc.logs import get_logger
-from app_srvc.migrations import head_revision, migrate, schema_revision
+from app_srvc.migrations import is_current, migrate, schema_revision
 from app_srvc.web import EXTENSION, Web, current_web
 
 RETRY_S = 1.0
@@ -59,7 +58,7 @@ def missing_ledger(web: Web) -> list[str]:
         revision = web.call_ledger(lambda: schema_revision(web.runtime.database))
     except LedgerUnavailableError:
         return ["database"]
-    return [] if revision == _needed_revision() else ["schema"]
+    return [] if is_current(revision) else ["schema"]
 
 
 def missing_redis(web: Web) -> list[str]:
@@ -88,11 +87,6 @@ def _prepare_ledger(web: Web) -> None:
             # Another version may be at it; the probes go on saying that the schema is missing.
             log.exception("migration_failed")
             time.sleep(RETRY_S)
-
-
-@cache
-def _needed_revision() -> str | None:
-    return head_revision()
 
 
 def _answer(needed: Sequence[str], *, also_missing: Sequence[str] = ()) -> tuple[Response, int]:

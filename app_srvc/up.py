@@ -234,6 +234,8 @@ def owned_folder(data_dir: Path) -> Iterator[None]:
     Raises:
         DataDirInUseError: Another process holds it.
     """
+    # What is kept there is nobody else's business on this machine: people's names and addresses.
+    os.umask(0o077)
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "up.lock").open("a+") as handle:
         try:

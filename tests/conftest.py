@@ -1,10 +1,13 @@
 """The servers that tests ask for by name. Each pytest-xdist worker has its own."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from app_srvc.database import open_database
+from app_srvc.migrations import migrate
 from tests.support.servers import PostgresServer, ValkeyServer
 
 
@@ -53,6 +56,51 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
 def sqlite_url(tmp_path: Path) -> str:
     """The address of a SQLite file that does not exist yet."""
     return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger without messages, made once and copied for each test."""
+    path = tmp_path_factory.mktemp("template") / "ledger.db"
+    _bring_up_to_date(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    name = postgres_server.new_database()
+    _bring_up_to_date(postgres_server.url(name))
+    return name
+
+
+@pytest.fixture
+def sqlite_ledger_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """The address of a ledger without messages, on SQLite."""
+    shutil.copy(sqlite_template, tmp_path / "ledger.db")
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+@pytest.fixture
+def postgres_ledger_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """The address of a ledger without messages, on PostgreSQL."""
+    name = postgres.new_database(postgres_template)
+    yield postgres.url(name)
+    postgres.restore()
+    postgres.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest) -> str:
+    """The address of a ledger without messages: the test runs on each kind of database."""
+    fixture = "sqlite_ledger_url" if request.param == "sqlite" else "postgres_ledger_url"
+    url: str = request.getfixturevalue(fixture)
+    return url
+
+
+def _bring_up_to_date(url: str) -> None:
+    database = open_database(url)
+    migrate(database)
+    database.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 from app_srvc.database import Database, open_database
 from app_srvc.doctor.check import Check, is_sqlite, place_of
 from app_srvc.errors import AppError
-from app_srvc.migrations import head_revision, schema_revision
+from app_srvc.migrations import head_revision, is_current, schema_revision
 from app_srvc.settings import Settings
 
 STATEMENT_TIMEOUT_S = 5.0
@@ -59,14 +59,12 @@ def _durability(database: Database) -> Check:
 
 def _schema(database: Database) -> Check:
     found, needed = schema_revision(database), head_revision()
+    is_good = is_current(found)
     return Check(
         "database schema",
-        found == needed,
-        f"at revision {found or 'none'}" + ("" if found == needed else f", {needed} is needed"),
-        ""
-        if found == needed
-        else "Run `app-srvc db migrate`, or start the service, which does the same. If the revision "
-        "is from a newer version of the service, run that version.",
+        is_good,
+        f"at revision {found or 'none'}" + ("" if is_good else f", {needed} is needed"),
+        "" if is_good else "Run `app-srvc db migrate`, or start the service, which does the same.",
     )
 
 

@@ -6,7 +6,6 @@ one short transaction, then dispatch. Requests that arrive together share a comm
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -270,7 +269,3 @@ def _first_problem(error: ValidationError, names: Mapping[str, str]) -> InvalidV
     code = "NoKey" if detail["type"] == "missing" else "OutOfRangeValue"
     problem = "is required" if code == "NoKey" else detail["msg"].removeprefix("Value error, ")
     return InvalidValueError(names.get(field, field), problem, code)
-
-
-def dump_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)

@@ -27,11 +27,15 @@ BookKey = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the books: a subject, its figures, and the sentences that say what does not agree."""
+    """One line of the books: a subject, its figures, and the sentences that say what does not agree.
+
+    `is_checked` is False where the other side could not be asked.
+    """
 
     subject: str
     figures: Mapping[str, Any]
     problems: tuple[str, ...] = ()
+    is_checked: bool = True
 
     @property
     def is_balanced(self) -> bool:
@@ -140,37 +144,52 @@ def _kind_line(kind: str, account: _Account, effects: int | None) -> Line:
 
 
 def _jobs_line(runtime: Runtime) -> Line:
-    """Each message to be done has a job in Redis, or waits for the relay because nobody has seen one.
+    """Each message to be done has a live job, or somebody is about to give it one.
 
     The ledger and Redis can't be read at one moment, so whatever seems to have no job is looked at
     again, and counts only if the ledger still says that it is to be done.
     """
-    live = waiting = lost = 0
-    suspects: list[str] = []
     try:
-        token, _ = runtime.dispatcher.probe([])
-        with runtime.database.read() as session:
-            epoch = epoch_number(store.get_fact(session, EPOCH_FACT))
-        is_same_redis = token != "" and epoch_number(token) == epoch
-        for page in _pages_to_do(runtime):
-            _, facts = runtime.dispatcher.probe([(id, queue) for id, queue, _ in page])
-            for (id, _, seen_in), fact in zip(page, facts, strict=True):
-                if fact.status:
-                    live += 1
-                elif not is_same_redis or seen_in < epoch:
-                    waiting += 1
-                else:
-                    suspects.append(id)
-        lost = _still_without_job(runtime, suspects)
+        counts = _count_jobs(runtime)
     except BrokerUnavailableError:
         with runtime.database.read() as session:
             to_do = store.count_by_state(session).get(ACCEPTED, 0)
-        return Line(
-            "jobs", {"to_do": to_do, "redis": "unavailable; all of them wait for the relay"}
-        )
-    problems = (f"{lost} messages are to be done and have no job",) if lost else ()
-    figures = {"with_job": live, "waiting_for_relay": waiting, "without_job": lost}
-    return Line("jobs", figures, problems)
+        return Line("jobs", {"to_do": to_do, "redis": "cannot be asked"}, is_checked=False)
+    lost = counts["without_job"]
+    return Line(
+        "jobs", counts, (f"{lost} messages are to be done and have no job",) if lost else ()
+    )
+
+
+def _count_jobs(runtime: Runtime) -> dict[str, int]:
+    counts = {"with_job": 0, "awaiting_rescue": 0, "waiting_for_relay": 0, "without_job": 0}
+    token, _ = runtime.dispatcher.probe([])
+    with runtime.database.read() as session:
+        epoch = epoch_number(store.get_fact(session, EPOCH_FACT))
+    is_same_redis = token != "" and epoch_number(token) == epoch
+    lists: dict[str, set[int]] = {}
+    suspects: list[str] = []
+    for page in _pages_to_do(runtime):
+        _, facts = runtime.dispatcher.probe([(id, queue) for id, queue, _ in page])
+        for (id, queue, seen_in), fact in zip(page, facts, strict=True):
+            if fact.is_live and (fact.status != "queued" or _is_listed(runtime, lists, queue, id)):
+                counts["with_job"] += 1
+            elif fact.awaits_rescue:
+                counts["awaiting_rescue"] += 1
+            elif not is_same_redis or seen_in < epoch:
+                counts["waiting_for_relay"] += 1
+            else:
+                suspects.append(id)
+    counts["without_job"] = _still_without_job(runtime, suspects)
+    counts["with_job"] += len(suspects) - counts["without_job"]
+    return counts
+
+
+def _is_listed(runtime: Runtime, lists: dict[str, set[int]], queue: str, id: str) -> bool:
+    """Whether an id is in its list. Each list is read once, in pieces."""
+    if queue not in lists:
+        lists[queue] = runtime.dispatcher.waiting_ids(queue)
+    return hash(id) in lists[queue]
 
 
 def _pages_to_do(runtime: Runtime) -> Any:
@@ -190,13 +209,23 @@ def _pages_to_do(runtime: Runtime) -> Any:
 
 
 def _still_without_job(runtime: Runtime, suspects: list[str]) -> int:
+    """How many of them have no job at a second look, and are still to be done after it."""
     lost = 0
     for start in range(0, len(suspects), PAGE):
         ids = suspects[start : start + PAGE]
         with runtime.database.read() as session:
-            rows = [
-                row for row in store.find_messages(session, ids).values() if row.state == ACCEPTED
-            ]
-        _, facts = runtime.dispatcher.probe([(row.id, row.queue) for row in rows])
-        lost += sum(1 for fact in facts if not fact.status)
+            queues = {row.id: row.queue for row in store.find_messages(session, ids).values()}
+        lists: dict[str, set[int]] = {}
+        _, facts = runtime.dispatcher.probe(list(queues.items()))
+        missing = [
+            id
+            for (id, queue), fact in zip(queues.items(), facts, strict=True)
+            if not fact.awaits_rescue
+            and not (
+                fact.is_live and (fact.status != "queued" or _is_listed(runtime, lists, queue, id))
+            )
+        ]
+        with runtime.database.read() as session:
+            rows = store.find_messages(session, missing).values()
+        lost += sum(1 for row in rows if row.state == ACCEPTED)
     return lost

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,18 @@ IDS_PER_READ = 5_000
 PAUSE_AFTER_FAILURE_S = 3.0
 
 
+class Look(StrEnum):
+    """How to look for an id whose job is said to be queued.
+
+    TRUST: it is in its list. LIST: look into the list, which reads all of it, so for few ids only.
+    ABSENT: the caller has looked, and it is in no list.
+    """
+
+    TRUST = "0"
+    LIST = "1"
+    ABSENT = "2"
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """One job to put on a queue.
@@ -57,12 +70,14 @@ class JobSpec:
 class JobFact:
     """What Redis knows about a job. `status` is empty where it knows nothing.
 
+    `awaits_rescue` says that its lease has ended and it is still where the keeper looks for such.
     `attempt` is the number of tries that had been counted when the job was dispatched; -1 if unknown.
     `note` is why its worker says that it ended early (`killed`, `timeout`), if it could.
     """
 
     status: str
     is_live: bool
+    awaits_rescue: bool
     attempt: int
     note: str | None
 
@@ -89,18 +104,17 @@ class Dispatcher:
         self._pause_lock = threading.Lock()
         self._paused_until = 0.0
 
-    def dispatch(self, jobs: Sequence[JobSpec], *, exact: bool = False) -> int:
+    def dispatch(self, jobs: Sequence[JobSpec], *, look: Look = Look.TRUST) -> int:
         """Put jobs on their queues, and return how many were not there yet.
 
-        `exact` also looks into the list for an id that is said to be queued. That reads the list, so
-        it is for few ids of which something is known to be wrong.
+        `look` says what an id that is said to be queued is worth; see `Look`.
 
         Raises:
             BrokerUnavailableError: Redis did not answer, or refused. Some of the jobs may be there.
         """
         put = 0
         for batch in _batches(jobs, JOBS_PER_CALL):
-            arguments: list[Any] = [_rq_time(datetime.now(UTC)), "1" if exact else "0"]
+            arguments: list[Any] = [_rq_time(datetime.now(UTC)), look]
             for job in batch:
                 arguments += self._fields(job)
             put += sum(self._call(self._dispatch, arguments))
@@ -139,17 +153,17 @@ class Dispatcher:
                 self.forget([(id, queue)], from_list=True)
 
     def probe(
-        self, jobs: Sequence[tuple[str, str]], *, exact: bool = False
+        self, jobs: Sequence[tuple[str, str]], *, look: Look = Look.TRUST
     ) -> tuple[str, list[JobFact]]:
         """What Redis knows about (id, queue) pairs, and its epoch (empty if it has none)."""
         epoch = ""
         facts: list[JobFact] = []
         for batch in _batches(jobs, JOBS_PER_CALL) or [[]]:
-            answer = self._call(self._probe, ["1" if exact else "0", *_flat(batch)])
+            answer = self._call(self._probe, [look, *_flat(batch)])
             epoch = _text(answer[0])
             facts += [
-                _fact(_text(status), bool(live), meta)
-                for status, live, meta in zip(answer[1::3], answer[2::3], answer[3::3], strict=True)
+                _fact(_text(status), life, meta)
+                for status, life, meta in zip(answer[1::3], answer[2::3], answer[3::3], strict=True)
             ]
         return epoch, facts
 
@@ -241,7 +255,7 @@ def _rq_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _fact(status: str, is_live: bool, meta: bytes) -> JobFact:
+def _fact(status: str, life: int, meta: bytes) -> JobFact:
     """Whoever can write to Redis can write any meta: what is not of our form counts as unknown."""
     attempt, note = -1, None
     try:
@@ -253,4 +267,4 @@ def _fact(status: str, is_live: bool, meta: bytes) -> JobFact:
             attempt = values["try"]
         if values.get("ended") in ("killed", "timeout"):
             note = values["ended"]
-    return JobFact(status, is_live, attempt, note)
+    return JobFact(status, life == 1, life == 2, attempt, note)

@@ -21,12 +21,19 @@ class GroupCommit:
     """Commits the drafts of many callers in few transactions.
 
     `commit` takes drafts and returns an answer for each, after the transaction has ended; it raises
-    `LedgerUnavailableError` if nothing was committed. It is called by one thread (a greenlet under
-    gevent), which starts with the first draft, so it is safe to make this before a fork.
+    `LedgerUnavailableError` if nothing was committed. `follow_up` is given the answers once the
+    callers have them: what is done there makes no caller wait, and must raise nothing. Both are
+    called by one thread (a greenlet under gevent), which starts with the first draft, so it is safe
+    to make this before a fork.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Draft]], Sequence[Answer]]) -> None:
+    def __init__(
+        self,
+        commit: Callable[[Sequence[Draft]], Sequence[Answer]],
+        follow_up: Callable[[Sequence[Answer]], None] = lambda _: None,
+    ) -> None:
         self._commit = commit
+        self._follow_up = follow_up
         self._waiting: deque[_Ticket] = deque()
         self._has_work = threading.Event()
         self._start_lock = threading.Lock()
@@ -94,6 +101,7 @@ class GroupCommit:
         for ticket, answer in zip(batch, answers, strict=True):
             ticket.answer = answer
             ticket.is_answered.set()
+        self._follow_up(answers)
 
 
 class _Ticket:

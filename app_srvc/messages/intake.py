@@ -25,7 +25,7 @@ class Intake:
         self._runtime = runtime
         self._ledger = LedgerCalls(is_sqlite=runtime.database.is_sqlite, threads=1)
         self._broker = broker
-        self._group = GroupCommit(self._commit)
+        self._group = GroupCommit(self._commit, self._dispatch)
 
     def accept(self, draft: Draft) -> Accepted:
         """Put a draft into the ledger and return its answer; the message is kept from then on.
@@ -40,12 +40,14 @@ class Intake:
 
     def _commit(self, drafts: Sequence[Draft]) -> Sequence[Answer]:
         now = datetime.now(UTC)
-        answers = self._ledger.run(lambda: self._insert(drafts, now), timeout_s=COMMIT_S)
-        jobs = job_specs(answers, now)
+        return self._ledger.run(lambda: self._insert(drafts, now), timeout_s=COMMIT_S)
+
+    def _dispatch(self, answers: Sequence[Answer]) -> None:
+        """Put the jobs on their queues; what fails here is left to the relay."""
+        jobs = job_specs(answers, datetime.now(UTC))
         if jobs:
             with suppress(BrokerUnavailableError):
                 self._broker.run(lambda: self._runtime.dispatcher.dispatch(jobs))
-        return answers
 
     def _insert(self, drafts: Sequence[Draft], now: datetime) -> list[Answer]:
         database = self._runtime.database

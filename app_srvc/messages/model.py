@@ -14,6 +14,9 @@ FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 STATES: Final = (ACCEPTED, DONE, FAILED, CANCELLED)
 
+# Which dedupe keys are callers' idempotency keys; the others are records that robots know.
+CALLERS_KEYS: Final = "dedupe LIKE 'caller:%'"
+
 # A column that counts up: 64 bits on PostgreSQL; SQLite counts up INTEGER primary keys only.
 Sequence = BigInteger().with_variant(Integer, "sqlite")
 
@@ -41,6 +44,7 @@ class Message(Base):
         ),
         Index("ix_messages_state_seq", "state", "seq"),
         Index("ix_messages_kind_key", "kind", "key"),
+        Index("ix_messages_kind_seq", "kind", "seq"),
         Index(
             "ix_messages_cycle",
             "robot",
@@ -109,6 +113,14 @@ class DedupeKey(Base):
     """
 
     __tablename__ = "dedupe_keys"
+    __table_args__ = (
+        Index(
+            "ix_dedupe_keys_of_callers",
+            "created_at",
+            sqlite_where=text(CALLERS_KEYS),
+            postgresql_where=text(CALLERS_KEYS),
+        ),
+    )
 
     kind: Mapped[str] = mapped_column(String(64), primary_key=True)
     dedupe: Mapped[str] = mapped_column(String(320), primary_key=True)

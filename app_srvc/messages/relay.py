@@ -7,12 +7,15 @@ rows of `messages.sweep`, which finds what a part of Redis has lost.
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from app_srvc.logs import get_logger
 from app_srvc.messages import store
 from app_srvc.messages.accept import seconds_until
-from app_srvc.messages.dispatch import PROCESS_TASK, JobFact, JobSpec
+from app_srvc.messages.dispatch import PROCESS_TASK, JobFact, JobSpec, Look
+from app_srvc.messages.handling import FAILED, RETRY
+from app_srvc.messages.horizon import Horizon
 from app_srvc.messages.model import ACCEPTED, Message
 from app_srvc.messages.process import record_lost_try
 from app_srvc.runtime import Runtime
@@ -33,8 +36,9 @@ log = get_logger(__name__)
 class Relay:
     """Settles messages without a live job. Any number may run: each step is idempotent."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, *, grace_s: float = GRACE_S) -> None:
         self._runtime = runtime
+        self._horizon = Horizon(grace_s)
 
     def run_pass(self) -> int:
         """Settle the rows that nobody has seen in this epoch, and return how many jobs were made.
@@ -42,21 +46,30 @@ class Relay:
         A Redis that was emptied has another epoch or none, so the pass after that reads every row.
         """
         epoch = self.current_epoch()
-        made = 0
+        with self._runtime.database.read() as session:
+            up_to_seq = self._horizon.after_seeing(store.newest_seq(session))
+        made, last = 0, (-1, 0)
         while True:
             with self._runtime.database.read() as session:
                 rows = store.list_unconfirmed(
-                    session,
-                    epoch=epoch,
-                    accepted_before=datetime.now(UTC) - timedelta(seconds=GRACE_S),
-                    limit=PAGE,
+                    session, epoch=epoch, after=last, up_to_seq=up_to_seq, limit=PAGE
                 )
-            if rows:
-                made += self._settle_rows(rows, {}, is_suspect=False)
-            if len(rows) < PAGE:
+            if not rows:
+                return made
+            last = (rows[-1].dispatched_epoch, rows[-1].seq)
+            settled = self._settle_rows(rows, {}, look=Look.TRUST)
+            made += settled.made
+            if settled.epoch != epoch:
+                # Redis was emptied on the way: the next pass begins an epoch, and reads all rows.
                 return made
 
-    def settle(self, ids: Sequence[str], reasons: Mapping[str, str] | None = None) -> int:
+    def settle(
+        self,
+        ids: Sequence[str],
+        reasons: Mapping[str, str] | None = None,
+        *,
+        look: Look = Look.LIST,
+    ) -> int:
         """Settle messages of whose jobs something is known to be wrong; return how many jobs were made.
 
         The job of a message that has ended is taken out of Redis; an id without a message is left to
@@ -72,7 +85,7 @@ class Relay:
                 self._runtime.dispatcher.forget(ended)
             waiting = [row for row in rows.values() if row.state == ACCEPTED]
             if waiting:
-                made += self._settle_rows(waiting, reasons or {}, is_suspect=True)
+                made += self._settle_rows(waiting, reasons or {}, look=look).made
         return made
 
     def current_epoch(self) -> int:
@@ -106,10 +119,11 @@ class Relay:
         return epoch_number(token)
 
     def _settle_rows(
-        self, rows: Sequence[Message], reasons: Mapping[str, str], *, is_suspect: bool
-    ) -> int:
+        self, rows: Sequence[Message], reasons: Mapping[str, str], *, look: Look
+    ) -> "_Settled":
+        self._follow_renamed_queues(rows)
         token, facts = self._runtime.dispatcher.probe(
-            [(row.id, row.queue) for row in rows], exact=is_suspect
+            [(row.id, row.queue) for row in rows], look=look
         )
         now = datetime.now(UTC)
         jobs: list[JobSpec] = []
@@ -121,24 +135,35 @@ class Relay:
                 jobs += self._after_lost_try(row, fact, reasons, now)
             else:
                 jobs.append(self._job(row, row.tries, seconds_until(row.run_at, now)))
-        made = self._runtime.dispatcher.dispatch(jobs, exact=is_suspect) if jobs else 0
+        made = self._runtime.dispatcher.dispatch(jobs, look=look) if jobs else 0
         confirmed = live + [job.id for job in jobs]
         if confirmed and token:
             with self._runtime.database.write() as session:
                 store.confirm_dispatched(session, confirmed, epoch=epoch_number(token))
         if made:
-            log.info("messages_relayed", count=made, suspects=is_suspect)
-        return made
+            log.info("messages_relayed", count=made)
+        return _Settled(made, epoch_number(token))
 
     def _after_lost_try(
         self, row: Message, fact: JobFact, reasons: Mapping[str, str], now: datetime
     ) -> list[JobSpec]:
         reason = reasons.get(row.id) or fact.note or "lost"
         outcome = record_lost_try(self._runtime, row, reason=reason, now=now)
-        if outcome.delay_s is None:
+        if outcome.action == FAILED:
             self._runtime.dispatcher.forget([(row.id, row.queue)])
-            return []
-        return [self._job(row, outcome.attempt, outcome.delay_s)]
+        # Whoever was quicker to count the try has made the job as well: hands off.
+        return [self._job(row, outcome.attempt, outcome.delay_s)] if outcome.action == RETRY else []
+
+    def _follow_renamed_queues(self, rows: Sequence[Message]) -> None:
+        """A message goes with its kind's queue when that gets another name: nobody drains the old one."""
+        known = self._runtime.settings.queue_names
+        for row in rows:
+            kind = self._runtime.kinds.get(row.kind)
+            if row.queue in known or kind is None:
+                continue
+            row.queue = self._runtime.queue_of(kind)
+            with self._runtime.database.write() as session:
+                store.move_to_queue(session, row.id, row.queue)
 
     def _job(self, row: Message, attempt: int, delay_s: float | None) -> JobSpec:
         kind = self._runtime.kinds.get(row.kind)
@@ -151,6 +176,14 @@ class Relay:
             timeout_s=kind.timeout_s if kind is not None else DEFAULT_TIMEOUT_S,
             delay_s=delay_s,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """How many jobs were made, and in which epoch of Redis."""
+
+    made: int
+    epoch: int
 
 
 def epoch_number(token: str | None) -> int:

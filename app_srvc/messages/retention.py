@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from app_srvc.logs import get_logger
 from app_srvc.messages.model import (
     ACCEPTED,
+    CALLERS_KEYS,
     CANCELLED,
     DONE,
     FAILED,
@@ -40,12 +41,12 @@ def purge_ended(runtime: Runtime, now: datetime) -> int:
     with runtime.database.write() as session:
         rows = list(
             session.execute(
-                select(Message)
+                select(Message.id, Message.kind, Message.robot, Message.cycle, Message.state)
                 .where(Message.state != ACCEPTED, Message.ended_at < before)
                 .order_by(Message.ended_at)
                 .limit(BATCH)
                 .with_for_update(skip_locked=True)
-            ).scalars()
+            )
         )
         counts = Counter(((row.kind, row.robot or "", row.cycle or 0), row.state) for row in rows)
         ids = [row.id for row in rows]
@@ -80,15 +81,25 @@ def add_up_receipts(runtime: Runtime, now: datetime) -> int:
 
 
 def purge_idempotency_keys(runtime: Runtime, now: datetime) -> int:
-    """Forget callers' idempotency keys after three times the retention; records are known for ever."""
+    """Forget a batch of callers' idempotency keys that are three times as old as the retention.
+
+    Robots' records are known for ever.
+    """
     before = now - 3 * timedelta(days=runtime.settings.retention_days)
-    with runtime.database.write() as session:
-        result: Any = session.execute(
-            delete(DedupeKey).where(
-                DedupeKey.dedupe.like("caller:%"), DedupeKey.created_at < before
+    old = (
+        select(DedupeKey.kind, DedupeKey.dedupe)
+        .where(text(CALLERS_KEYS), DedupeKey.created_at < before)
+        .order_by(DedupeKey.created_at)
+        .limit(BATCH)
+    )
+    with runtime.database.read() as session:
+        keys = [(row.kind, row.dedupe) for row in session.execute(old)]
+    if keys:
+        with runtime.database.write() as session:
+            session.execute(
+                delete(DedupeKey).where(tuple_(DedupeKey.kind, DedupeKey.dedupe).in_(keys))
             )
-        )
-        return int(result.rowcount)
+    return len(keys)
 
 
 def _sums(rows: Iterable[Receipt]) -> dict[BookKey, int]:

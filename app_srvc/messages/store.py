@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.orm import Session, defer
 
 from app_srvc.messages.model import (
@@ -17,6 +17,12 @@ from app_srvc.messages.model import (
     Message,
     MessageTry,
 )
+
+
+def lock_message(session: Session, message_id: str) -> Message | None:
+    """A message that nobody else can lock or change until the transaction ends."""
+    query = select(Message).where(Message.id == message_id).with_for_update()
+    return session.execute(query).scalar_one_or_none()
 
 
 def find_message(session: Session, message_id: str) -> Message | None:
@@ -66,16 +72,25 @@ def list_tries(session: Session, message_id: str) -> list[MessageTry]:
     return list(session.execute(query).scalars())
 
 
+def newest_seq(session: Session) -> int:
+    """The place of the newest message; 0 if there is none."""
+    return session.execute(select(func.max(Message.seq))).scalar_one() or 0
+
+
 def list_unconfirmed(
-    session: Session, *, epoch: int, accepted_before: datetime, limit: int
+    session: Session, *, epoch: int, after: tuple[int, int], up_to_seq: int, limit: int
 ) -> list[Message]:
-    """Messages to be done that nobody has seen in this epoch of Redis, oldest confirmation first."""
+    """Messages to be done that nobody has seen in this epoch of Redis, oldest confirmation first.
+
+    `after` is (epoch, seq) of the last one of the page before.
+    """
     query = (
         select(Message)
         .where(
             Message.state == ACCEPTED,
             Message.dispatched_epoch < epoch,
-            Message.accepted_at < accepted_before,
+            tuple_(Message.dispatched_epoch, Message.seq) > after,
+            Message.seq <= up_to_seq,
         )
         .order_by(Message.dispatched_epoch, Message.seq)
         .limit(limit)
@@ -84,7 +99,7 @@ def list_unconfirmed(
 
 
 def list_confirmed(
-    session: Session, *, epoch: int, after_seq: int, accepted_before: datetime, limit: int
+    session: Session, *, epoch: int, after_seq: int, up_to_seq: int, limit: int
 ) -> list[tuple[int, str, str]]:
     """(seq, id, queue) of messages to be done that were seen in this epoch, in order."""
     query = (
@@ -93,12 +108,21 @@ def list_confirmed(
             Message.state == ACCEPTED,
             Message.dispatched_epoch == epoch,
             Message.seq > after_seq,
-            Message.accepted_at < accepted_before,
+            Message.seq <= up_to_seq,
         )
         .order_by(Message.seq)
         .limit(limit)
     )
     return [(row.seq, row.id, row.queue) for row in session.execute(query)]
+
+
+def move_to_queue(session: Session, message_id: str, queue: str) -> None:
+    session.execute(
+        update(Message)
+        .where(Message.id == message_id, Message.state == ACCEPTED)
+        .values(queue=queue)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def confirm_dispatched(session: Session, ids: Sequence[str], *, epoch: int) -> None:
@@ -199,22 +223,23 @@ def count_by_state(session: Session, kind: str | None = None) -> dict[str, int]:
     query = select(Message.state, func.count()).group_by(Message.state)
     if kind is not None:
         query = query.where(Message.kind == kind)
-    return dict(session.execute(query).tuples().all())
+    counts: dict[str, int] = {}
+    for state, count in session.execute(query):
+        counts[state] = count
+    return counts
 
 
 def find_dedupe_key(session: Session, kind: str, dedupe: str | None) -> DedupeKey | None:
     return None if dedupe is None else session.get(DedupeKey, (kind, dedupe))
 
 
-def put_dedupe_key(
-    session: Session, kind: str, dedupe: str | None, digest: str, message_id: str, *, now: datetime
-) -> None:
-    if dedupe is not None:
-        session.add(
-            DedupeKey(
-                kind=kind, dedupe=dedupe, digest=digest, message_id=message_id, created_at=now
-            )
-        )
+def claim_dedupe_key(session: Session, row: Mapping[str, Any], *, insert_ignore: Any) -> DedupeKey:
+    """Put a dedupe key there unless it is, and return what is there then.
+
+    On PostgreSQL this waits for another transaction that does the same.
+    """
+    session.execute(insert_ignore(DedupeKey), row)
+    return session.get_one(DedupeKey, (row["kind"], row["dedupe"]))
 
 
 def get_fact(session: Session, name: str) -> str | None:

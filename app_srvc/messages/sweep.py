@@ -4,11 +4,9 @@ A pass of the relay trusts what it has once seen in this epoch. A lost write of 
 hash or a deleted list would stay unseen, so this walk compares every row with Redis, a page at a time.
 """
 
-from datetime import UTC, datetime
-
 from app_srvc.logs import get_logger
 from app_srvc.messages import store
-from app_srvc.messages.dispatch import JobFact
+from app_srvc.messages.dispatch import JobFact, Look
 from app_srvc.messages.relay import Relay
 from app_srvc.runtime import Runtime
 
@@ -24,7 +22,7 @@ class Sweep:
         self._runtime = runtime
         self._relay = relay
         self._after_seq = 0
-        self._began_at = datetime.now(UTC)
+        self._up_to_seq = 0
         self._waiting: dict[str, set[int]] = {}
 
     def step(self) -> bool:
@@ -41,7 +39,7 @@ class Sweep:
                 session,
                 epoch=epoch,
                 after_seq=self._after_seq,
-                accepted_before=self._began_at,
+                up_to_seq=self._up_to_seq,
                 limit=PAGE,
             )
         if not page:
@@ -51,18 +49,30 @@ class Sweep:
         self._after_seq = page[-1][0]
         _, facts = self._runtime.dispatcher.probe([(id, queue) for _, id, queue in page])
         suspects = [
-            id
+            (id, queue)
             for (_, id, queue), fact in zip(page, facts, strict=True)
             if self._is_suspect(id, queue, fact)
         ]
         if suspects:
-            relayed = self._relay.settle(suspects)
-            log.info("sweep_settled", suspects=len(suspects), relayed=relayed)
+            self._settle(suspects)
         return False
 
     def _begin(self) -> None:
-        self._began_at = datetime.now(UTC)
+        with self._runtime.database.read() as session:
+            self._up_to_seq = store.newest_seq(session)
         self._waiting = {}
+
+    def _settle(self, suspects: list[tuple[str, str]]) -> None:
+        """Look at the lists once more, since a job may have come back to its list, and settle the rest.
+
+        The lists are read in pieces here; to look for each id inside Redis would block it for others.
+        """
+        for queue in {queue for _, queue in suspects}:
+            self._waiting[queue] = self._runtime.dispatcher.waiting_ids(queue)
+        missing = [id for id, queue in suspects if hash(id) not in self._waiting[queue]]
+        if missing:
+            relayed = self._relay.settle(missing, look=Look.ABSENT)
+            log.info("sweep_settled", suspects=len(missing), relayed=relayed)
 
     def _is_suspect(self, id: str, queue: str, fact: JobFact) -> bool:
         if fact.status != "queued":

@@ -24,7 +24,7 @@ ADVISORY_LOCK = 0x6170705F73727663
 
 def migrate(database: Database) -> None:
     """Bring the schema up to date. Several processes may call this at once: one does the work."""
-    if schema_revision(database) == head_revision():
+    if is_current(schema_revision(database)):
         return
     # Alembic takes half a second to import, so it is not imported when there is nothing to do.
     from alembic import command
@@ -50,6 +50,15 @@ def schema_revision(database: Database) -> str | None:
             text("SELECT version_num FROM alembic_version")
         ).scalar_one_or_none()
         return revision
+
+
+def is_current(revision: str | None) -> bool:
+    """Whether this program can work with a schema.
+
+    A newer one is good as well: during a rolling update old and new processes work side by side, so
+    a migration only ever adds to what the release before it knows.
+    """
+    return revision is not None and revision >= head_revision()
 
 
 def head_revision() -> str:

@@ -10,10 +10,6 @@ def find_by_login(session: Session, login: str) -> User | None:
     return session.execute(select(User).where(User.login == login)).scalar_one_or_none()
 
 
-def find_by_message(session: Session, message_id: str) -> User | None:
-    return session.execute(select(User).where(User.message_id == message_id)).scalar_one_or_none()
-
-
 def list_users(
     session: Session, *, search: str = "", before_id: int | None = None, limit: int = 50
 ) -> list[User]:

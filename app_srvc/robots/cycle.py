@@ -58,6 +58,7 @@ class Run:
     records: int
     delay_s: float
     anchor: datetime
+    is_full: bool
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -119,6 +120,7 @@ def _open(runtime: Runtime, name: str, generation: int, number: int, owner: str)
             records=policy["records"],
             delay_s=float(policy["timedelta_s"]),
             anchor=robot.created_at,
+            is_full=cycle.new >= policy["records"],
         )
 
 
@@ -128,7 +130,7 @@ def _walk(runtime: Runtime, run: Run) -> str | None:
     try:
         source = make_source(runtime.settings, anchor=run.anchor)
         cursor: str | None = run.cursor
-        is_last = False
+        is_last = run.is_full
         while not is_last:
             page = source.fetch_page(cursor, now=datetime.now(UTC))
             is_last = _commit_page(runtime, run, page.records, page.next_cursor)
@@ -187,7 +189,9 @@ def _count_page(
     cycle.new += count.new
     cycle.duplicate += count.duplicate
     cycle.rejected += count.rejected
-    cycle.cursor = next_cursor
+    if not count.is_cut:
+        # A page that was not taken whole is fetched again by whoever goes on with this cycle.
+        cycle.cursor = next_cursor
     cycle.lease_until = now + timedelta(seconds=LEASE_S)
     if count.last_key is not None:
         cycle.watermark_after = robot.watermark = count.last_key

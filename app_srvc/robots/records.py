@@ -45,7 +45,10 @@ class Rejected:
 
 @dataclass(slots=True)
 class PageCount:
-    """What came of a page. `is_full` says that the cycle may make no more messages."""
+    """What came of a page.
+
+    `is_full` says that the cycle may make no more messages, `is_cut` that the page ended early for it.
+    """
 
     fetched: int = 0
     new: int = 0
@@ -53,6 +56,7 @@ class PageCount:
     rejected: int = 0
     last_key: str | None = None
     is_full: bool = False
+    is_cut: bool = False
 
 
 def parse_record(kind: Kind, raw: Any) -> Record | Rejected:
@@ -101,7 +105,7 @@ def take_page(
         elif seen.get(record.key) == record.digest:
             count.duplicate += 1
         elif len(new) == limit:
-            count.is_full = True
+            count.is_cut = True
             break
         else:
             seen[record.key] = record.digest
@@ -110,7 +114,7 @@ def take_page(
         if isinstance(record, Record):
             count.last_key = record.key
     count.new = len(new)
-    count.is_full = count.is_full or len(new) == limit
+    count.is_full = len(new) == limit
     accepted = insert_new(
         database,
         session,

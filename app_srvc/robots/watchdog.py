@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from app_srvc.logs import get_logger
+from app_srvc.messages.dispatch import Look
 from app_srvc.robots import store
 from app_srvc.robots.control import robot_job_id, wake_up
 from app_srvc.robots.model import CYCLE_RUNNING, CYCLE_STOPPED, Robot
@@ -37,13 +38,13 @@ class Watchdog:
         """The ledger's lease decides who is dead: it is shorter than what RQ allows a started job."""
         queue = self._runtime.settings.rdsq_robot
         job_id = robot_job_id(*_next_key(robot))
-        _, (fact,) = self._runtime.dispatcher.probe([(job_id, queue)], exact=True)
+        _, (fact,) = self._runtime.dispatcher.probe([(job_id, queue)], look=Look.LIST)
         if is_dead and fact.status == "started":
             self._runtime.dispatcher.forget([(job_id, queue)])
         elif fact.is_live:
             return 0
         woken = self._runtime.dispatcher.dispatch(
-            [wake_up(self._runtime, robot, delay_s=None)], exact=True
+            [wake_up(self._runtime, robot, delay_s=None)], look=Look.LIST
         )
         if woken:
             log.warning(

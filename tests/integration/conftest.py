@@ -6,16 +6,33 @@ import pytest
 
 from app_srvc.runtime import Runtime
 from tests.support.servers import ValkeyServer
+from tests.support.web import WebWorld
 from tests.support.workers import Nursery
 from tests.support.worlds import open_world
 
 
 @pytest.fixture
-def world(valkey: ValkeyServer, database_url: str) -> Iterator[Runtime]:
+def world(valkey: ValkeyServer, ledger_url: str) -> Iterator[Runtime]:
     """A runtime on an empty Valkey and an empty database, once for each kind of database."""
-    runtime = open_world(valkey.url, database_url)
+    runtime = open_world(valkey.url, ledger_url)
     yield runtime
     runtime.close()
+
+
+@pytest.fixture
+def web(valkey: ValkeyServer, ledger_url: str) -> Iterator[WebWorld]:
+    """The application on an empty Valkey and an empty ledger, once for each kind of database."""
+    world = WebWorld(valkey.url, ledger_url)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def plain_web(valkey: ValkeyServer, sqlite_ledger_url: str) -> Iterator[WebWorld]:
+    """The application on SQLite, for what does not depend on the kind of database."""
+    world = WebWorld(valkey.url, sqlite_ledger_url)
+    yield world
+    world.close()
 
 
 @pytest.fixture(scope="session")

@@ -46,8 +46,8 @@ def read_job(valkey: ValkeyServer, job_id: str = "a-job") -> AppJob:
     return job
 
 
-def test_a_job_of_the_dispatcher_is_read(valkey: ValkeyServer, sqlite_url: str) -> None:
-    runtime = open_world(valkey.url, sqlite_url)
+def test_a_job_of_the_dispatcher_is_read(valkey: ValkeyServer, sqlite_ledger_url: str) -> None:
+    runtime = open_world(valkey.url, sqlite_ledger_url)
     message_id = new_message_id()
     spec = JobSpec(message_id, "QUE_TASKS", PROCESS_TASK, (message_id,), 2, 30)
     assert runtime.dispatcher.dispatch([spec]) == 1
@@ -59,8 +59,8 @@ def test_a_job_of_the_dispatcher_is_read(valkey: ValkeyServer, sqlite_url: str) 
     runtime.close()
 
 
-def test_a_job_of_the_dispatcher_is_read_by_stock_rq(valkey: ValkeyServer, sqlite_url: str) -> None:
-    runtime = open_world(valkey.url, sqlite_url)
+def test_a_job_of_the_dispatcher_is_read_by_stock_rq(valkey: ValkeyServer, sqlite_ledger_url: str) -> None:
+    runtime = open_world(valkey.url, sqlite_ledger_url)
     message_id = new_message_id()
     runtime.dispatcher.dispatch(
         [JobSpec(message_id, "QUE_TASKS", PROCESS_TASK, (message_id,), 0, 30)]

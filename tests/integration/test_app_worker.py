@@ -44,8 +44,8 @@ from tests.support.worlds import open_world
 
 
 @pytest.fixture
-def world(valkey: ValkeyServer, sqlite_url: str) -> Iterator[Runtime]:
-    runtime = open_world(valkey.url, sqlite_url, kinds=HARD_KINDS)
+def world(valkey: ValkeyServer, sqlite_ledger_url: str) -> Iterator[Runtime]:
+    runtime = open_world(valkey.url, sqlite_ledger_url, kinds=HARD_KINDS)
     yield runtime
     runtime.close()
 

@@ -8,7 +8,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from app_srvc.errors import BrokerUnavailableError
-from app_srvc.messages.dispatch import PROCESS_TASK, Dispatcher, JobSpec
+from app_srvc.messages.dispatch import PROCESS_TASK, Dispatcher, JobSpec, Look
 from tests.support.servers import ValkeyServer
 
 ID = "0193e4a0-0000-7000-8000-000000000001"
@@ -97,7 +97,7 @@ def test_a_hash_whose_list_is_gone_is_found_by_an_exact_look_only(
     dispatcher.dispatch([spec()])
     valkey.client.delete("rq:queue:QUE_X")
     assert dispatcher.dispatch([spec()]) == 0
-    assert dispatcher.dispatch([spec()], exact=True) == 1
+    assert dispatcher.dispatch([spec()], look=Look.LIST) == 1
     assert valkey.client.llen("rq:queue:QUE_X") == 1
 
 
@@ -106,8 +106,8 @@ def test_a_job_that_was_claimed_and_not_started_is_live(
 ) -> None:
     _start(valkey, lease_s=30)
     valkey.client.hset(f"rq:job:{ID}", "status", "queued")
-    assert dispatcher.dispatch([spec()], exact=True) == 0
-    _, (fact,) = dispatcher.probe([(ID, "QUE_X")], exact=True)
+    assert dispatcher.dispatch([spec()], look=Look.LIST) == 0
+    _, (fact,) = dispatcher.probe([(ID, "QUE_X")], look=Look.LIST)
     assert fact.is_live
 
 
@@ -116,6 +116,39 @@ def test_a_scheduled_hash_that_is_in_no_registry_is_made_anew(
 ) -> None:
     valkey.client.hset(f"rq:job:{ID}", "status", "scheduled")
     assert dispatcher.dispatch([spec()]) == 1
+
+
+def test_who_has_looked_himself_is_believed(valkey: ValkeyServer, dispatcher: Dispatcher) -> None:
+    dispatcher.dispatch([spec()])
+    assert dispatcher.dispatch([spec()], look=Look.ABSENT) == 1
+    _start(valkey, lease_s=30)
+    valkey.client.hset(f"rq:job:{ID}", "status", "queued")
+    assert dispatcher.dispatch([spec()], look=Look.ABSENT) == 0, "it is claimed"
+
+
+@pytest.mark.parametrize("key", [f"rq:job:{ID}", f"rq:executions:{ID}"])
+def test_a_key_of_another_type_keeps_no_other_job_from_its_queue(
+    valkey: ValkeyServer, dispatcher: Dispatcher, key: str
+) -> None:
+    if "executions" in key:
+        _start(valkey, lease_s=-1)
+        valkey.client.delete(key)
+    valkey.client.set(key, "garbage")
+    _, facts = dispatcher.probe([(ID, "QUE_X"), ("other", "QUE_X")])
+    assert not any(fact.is_live for fact in facts)
+    assert dispatcher.dispatch([spec(), spec("other")]) == 2
+    assert dispatcher.forget([(ID, "QUE_X"), ("other", "QUE_X")]) == 2
+
+
+def test_a_lease_that_has_ended_awaits_its_rescue(
+    valkey: ValkeyServer, dispatcher: Dispatcher
+) -> None:
+    _start(valkey, lease_s=-1)
+    _, (fact,) = dispatcher.probe([(ID, "QUE_X")])
+    assert fact.awaits_rescue
+    valkey.client.delete("rq:wip:QUE_X")
+    _, (fact,) = dispatcher.probe([(ID, "QUE_X")])
+    assert not fact.awaits_rescue
 
 
 def test_ten_thousand_jobs_keep_their_order(valkey: ValkeyServer, dispatcher: Dispatcher) -> None:

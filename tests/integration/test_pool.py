@@ -40,8 +40,8 @@ SCRIPTS = {
 
 
 @pytest.fixture
-def hard_world(valkey: ValkeyServer, sqlite_url: str) -> Iterator[Runtime]:
-    runtime = open_world(valkey.url, sqlite_url, kinds=HARD_KINDS)
+def hard_world(valkey: ValkeyServer, sqlite_ledger_url: str) -> Iterator[Runtime]:
+    runtime = open_world(valkey.url, sqlite_ledger_url, kinds=HARD_KINDS)
     yield runtime
     runtime.close()
 
@@ -185,10 +185,10 @@ def kept(runtime: Runtime) -> Iterator[None]:
 
 
 def test_the_job_of_a_killed_horse_runs_again_within_five_seconds(
-    nursery: Nursery, valkey: ValkeyServer, database_url: str, tmp_path: Path
+    nursery: Nursery, valkey: ValkeyServer, ledger_url: str, tmp_path: Path
 ) -> None:
     runs = tmp_path / "runs"
-    runtime = open_world(valkey.url, database_url, kinds=HARD_KINDS)
+    runtime = open_world(valkey.url, ledger_url, kinds=HARD_KINDS)
     with kept(runtime), WorkerProcess(nursery, runtime, tmp_path / "worker.log"):
         message = accept_order(runtime, "die_once", runs).message_id
         wait_until(lambda: len(runs_in(runs)) == 1)

@@ -148,9 +148,9 @@ def test_an_id_without_a_message_ends_quietly(world: Runtime) -> None:
 
 
 def test_with_the_database_away_no_try_is_counted(
-    valkey: ValkeyServer, postgres: PostgresServer, postgres_url: str
+    valkey: ValkeyServer, postgres: PostgresServer, postgres_ledger_url: str
 ) -> None:
-    world = open_world(valkey.url, postgres_url)
+    world = open_world(valkey.url, postgres_ledger_url)
     message_id = accept_note(world).message_id
     postgres.kill()
     with pytest.raises(LedgerUnavailableError):

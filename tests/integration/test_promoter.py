@@ -43,9 +43,9 @@ def status_of(redis: Redis, id: str) -> bytes | None:
 
 
 @pytest.fixture
-def quick_world(valkey: ValkeyServer, sqlite_url: str) -> Iterator[Runtime]:
+def quick_world(valkey: ValkeyServer, sqlite_ledger_url: str) -> Iterator[Runtime]:
     """A world for what does not depend on the kind of database."""
-    runtime = open_world(valkey.url, sqlite_url)
+    runtime = open_world(valkey.url, sqlite_ledger_url)
     yield runtime
     runtime.close()
 

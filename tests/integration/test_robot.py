@@ -38,8 +38,8 @@ def source() -> Iterator[SourceServer]:
 
 
 @pytest.fixture
-def world(valkey: ValkeyServer, database_url: str, source: SourceServer) -> Iterator[Runtime]:
-    runtime = open_world(valkey.url, database_url, SOURCE_URL=source.url, SOURCE_PAGE_SIZE="10")
+def world(valkey: ValkeyServer, ledger_url: str, source: SourceServer) -> Iterator[Runtime]:
+    runtime = open_world(valkey.url, ledger_url, SOURCE_URL=source.url, SOURCE_PAGE_SIZE="10")
     yield runtime
     runtime.close()
 
@@ -87,8 +87,10 @@ def test_a_robot_that_is_not_in_the_table_cannot_be_started(world: Runtime) -> N
         start_robot(world, "nobody", POLICY)
 
 
-def test_a_robot_without_a_source_cannot_be_started(valkey: ValkeyServer, sqlite_url: str) -> None:
-    world = open_world(valkey.url, sqlite_url)
+def test_a_robot_without_a_source_cannot_be_started(
+    valkey: ValkeyServer, sqlite_ledger_url: str
+) -> None:
+    world = open_world(valkey.url, sqlite_ledger_url)
     with pytest.raises(ConfigurationError):
         start_robot(world, "todos", POLICY)
     assert robot_status(world, "todos").state == "stopped"
@@ -275,6 +277,21 @@ def test_a_dead_cycle_is_resumed_after_its_last_committed_page(
     assert (cycle.owner, cycle.pages, cycle.fetched, cycle.new) == ("second", 2, 15, 15)
 
 
+def test_a_cycle_that_died_on_a_page_it_took_in_part_passes_no_record(
+    world: Runtime, source: SourceServer
+) -> None:
+    """The limit was reached in the middle of the page, and the process died before it closed."""
+    source.set_records(todos(30))
+    start_robot(world, "todos", Policy(15, 5, "a small limit"))
+    _make_due(world)
+    with pytest.raises(SystemExit):
+        _run_and_die_before_closing(world)
+    _end_leases(world)
+    run_cycle(world, "todos", 1, 1, owner="second")
+    (cycle,) = _cycles(world)
+    assert (cycle.fetched, cycle.new, cycle.watermark_after) == (5, 5, "5")
+
+
 def test_a_stop_in_the_middle_drops_the_page_and_closes_the_cycle(
     world: Runtime, source: SourceServer
 ) -> None:
@@ -411,6 +428,21 @@ def _run_and_die_after_a_page(world: Runtime) -> None:
         run_cycle(world, "todos", 1, 1, owner="first")
     finally:
         cycle_module._commit_page = real
+
+
+def _run_and_die_before_closing(world: Runtime) -> None:
+    import app_srvc.robots.cycle as cycle_module
+
+    real = cycle_module._close
+
+    def die(*args: Any, **kwargs: Any) -> Any:
+        raise SystemExit
+
+    cycle_module._close = die  # type: ignore[assignment]
+    try:
+        run_cycle(world, "todos", 1, 1, owner="first")
+    finally:
+        cycle_module._close = real
 
 
 def _process_all(world: Runtime, *, newest_first: bool = False) -> None:

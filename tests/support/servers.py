@@ -244,10 +244,14 @@ class PostgresServer(Server):
         hosts = hosts or f"127.0.0.1:{self.port}"
         return f"postgresql://{self.user}:{self.password}@{hosts}/{database}"
 
-    def new_database(self) -> str:
-        """Make an empty database and return its name."""
+    def new_database(self, template: str = "template1") -> str:
+        """Make a database like another one, an empty one if not said, and return its name."""
         name = f"t_{secrets.token_hex(6)}"
-        self._administer(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        self._administer(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
         return name
 
     def drop_database(self, name: str) -> None:
@@ -291,6 +295,7 @@ class PostgresServer(Server):
             # Safe against a killed process, not against a power cut, which no test brings about.
             "fsync=off",
             "full_page_writes=off",
+            "synchronous_commit=off",
             "shared_buffers=64MB",
         ]
         words = [word for option in options for word in ("-c", option)]

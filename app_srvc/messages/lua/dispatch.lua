@@ -9,22 +9,39 @@
 --   rq:executions:J     zset    executions of J; removed with their hashes rq:execution:J:E
 --   rq:queues           set     Q's key is added
 --
--- ARGV: now as RQ writes times, "1" to look for a queued id in its list (exact, but it reads the list),
---       then for each job: id, queue, data, description, meta, timeout, result_ttl, failure_ttl,
+-- ARGV: now as RQ writes times, how to look for a queued id (see below), then for each job: id, queue, data, description, meta, timeout, result_ttl, failure_ttl,
 --       delay in seconds ("" = due now).
 -- Returns, for each job: 1 = it was put there, 0 = it was live and is as it was.
 --
--- Live is: queued; in the scheduled or deferred registry; or started under a lease that has not ended.
--- A hash alone is not live: its list may be gone.
+-- Live is: queued; in the scheduled or deferred registry; or under a lease that has not ended.
+-- A hash alone is not live: its list may be gone. How to look for an id that is said to be queued:
+--   "0" trust the hash   "1" look into the list, which reads it: for few ids
+--   "2" the caller has looked, and it is in no list
+-- A key of a type that is not RQ's is removed: it must not keep the other jobs from their queues.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
-local written_at, is_exact = ARGV[1], ARGV[2] == '1'
+local written_at, look = ARGV[1], ARGV[2]
 local FIELDS = 9
+
+local function executions_of(id)
+  local key = 'rq:executions:' .. id
+  if redis.call('TYPE', key).ok == 'zset' then return redis.call('ZRANGE', key, 0, -1) end
+  redis.call('DEL', key)
+  return {}
+end
+
+local function status_of(id)
+  local key = 'rq:job:' .. id
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'hash' then return redis.call('HGET', key, 'status') or '' end
+  if kind ~= 'none' then redis.call('DEL', key) end
+  return false
+end
 
 local function leased_until(id, queue)
   local latest = 0
-  for _, execution in ipairs(redis.call('ZRANGE', 'rq:executions:' .. id, 0, -1)) do
+  for _, execution in ipairs(executions_of(id)) do
     local score = redis.call('ZSCORE', 'rq:wip:' .. queue, id .. ':' .. execution)
     if score and tonumber(score) > latest then latest = tonumber(score) end
   end
@@ -33,9 +50,10 @@ end
 
 local function is_live(id, queue, status)
   if status == 'queued' then
-    if not is_exact then return true end
+    if look == '0' then return true end
     -- One that was claimed and not started is in no list, but under a lease.
-    return redis.call('LPOS', 'rq:queue:' .. queue, id) ~= false or leased_until(id, queue) > now
+    if leased_until(id, queue) > now then return true end
+    return look == '1' and redis.call('LPOS', 'rq:queue:' .. queue, id) ~= false
   elseif status == 'scheduled' or status == 'deferred' then
     return redis.call('ZSCORE', 'rq:' .. status .. ':' .. queue, id) ~= false
   elseif status == 'started' then
@@ -45,7 +63,7 @@ local function is_live(id, queue, status)
 end
 
 local function forget(id, queue)
-  for _, execution in ipairs(redis.call('ZRANGE', 'rq:executions:' .. id, 0, -1)) do
+  for _, execution in ipairs(executions_of(id)) do
     redis.call('ZREM', 'rq:wip:' .. queue, id .. ':' .. execution)
     redis.call('DEL', 'rq:execution:' .. id .. ':' .. execution)
   end
@@ -58,7 +76,7 @@ end
 local answers = {}
 for at = 3, #ARGV, FIELDS do
   local id, queue, delay = ARGV[at], ARGV[at + 1], ARGV[at + 8]
-  local status = redis.call('HGET', 'rq:job:' .. id, 'status')
+  local status = status_of(id)
   if status and is_live(id, queue, status) then
     answers[#answers + 1] = 0
   else

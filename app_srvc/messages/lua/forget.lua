@@ -9,7 +9,11 @@
 local removed = 0
 for at = 2, #ARGV, 2 do
   local id, queue = ARGV[at], ARGV[at + 1]
-  for _, execution in ipairs(redis.call('ZRANGE', 'rq:executions:' .. id, 0, -1)) do
+  local executions = {}
+  if redis.call('TYPE', 'rq:executions:' .. id).ok == 'zset' then
+    executions = redis.call('ZRANGE', 'rq:executions:' .. id, 0, -1)
+  end
+  for _, execution in ipairs(executions) do
     redis.call('ZREM', 'rq:wip:' .. queue, id .. ':' .. execution)
     redis.call('DEL', 'rq:execution:' .. id .. ':' .. execution)
   end

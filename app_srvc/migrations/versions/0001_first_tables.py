@@ -58,6 +58,14 @@ def upgrade() -> None:
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("kind", "dedupe"),
     )
+    op.create_index(
+        "ix_dedupe_keys_of_callers",
+        "dedupe_keys",
+        ["created_at"],
+        unique=False,
+        sqlite_where=sa.text("dedupe LIKE 'caller:%'"),
+        postgresql_where=sa.text("dedupe LIKE 'caller:%'"),
+    )
     op.create_table(
         "inbox_items",
         sa.Column("message_id", sa.String(length=36), nullable=False),
@@ -138,6 +146,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("state <> 'accepted'"),
     )
     op.create_index("ix_messages_kind_key", "messages", ["kind", "key"], unique=False)
+    op.create_index("ix_messages_kind_seq", "messages", ["kind", "seq"], unique=False)
     op.create_index("ix_messages_state_seq", "messages", ["state", "seq"], unique=False)
     op.create_index(
         "ix_messages_waiting",
