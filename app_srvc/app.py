@@ -1,5 +1,7 @@
 """The application: the only place where the web parts meet."""
 
+from datetime import timedelta
+
 from flask import Flask
 
 from app_srvc import __version__, health, presentation
@@ -49,6 +51,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
         MAX_FORM_MEMORY_SIZE=settings.max_body_bytes,
+        # The addresses of static files carry the digest of their content.
+        SEND_FILE_MAX_AGE_DEFAULT=timedelta(days=365),
         SECRET_KEY=settings.secret_key.get_secret_value() if settings.secret_key else None,
         SESSION_COOKIE_NAME="app_session",
         SESSION_COOKIE_HTTPONLY=True,

@@ -51,6 +51,10 @@ class Credentials:
         """Whether a request for this `Host` needs no credentials at all."""
         return self._is_loopback and is_loopback_host(_host_name(host))
 
+    def is_host_expected(self, host: str) -> bool:
+        """Whether a service bound as this one is would be called by that `Host`."""
+        return not self._is_loopback or is_loopback_host(_host_name(host))
+
     def is_token_good(self, authorization: str) -> bool:
         """Whether an `Authorization` header has the token. Takes as long for every wrong one."""
         scheme, _, token = authorization.partition(" ")

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from flask import request
+from flask import current_app, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from app_srvc.errors import InvalidValueError, MalformedBodyError, UnsupportedMediaTypeError
 from app_srvc.messages.accept import DEFAULT_PRIORITY, check_idempotency_key
@@ -45,6 +46,23 @@ def parse_json_object(text: str) -> dict[str, Any]:
     return value
 
 
+def read_body() -> bytes:
+    """The body, kept for whoever reads it next.
+
+    Raises:
+        RequestEntityTooLarge: It is larger than the settings allow, whether it said so or not.
+    """
+    limit: int = current_app.config["MAX_CONTENT_LENGTH"]
+    if request.content_length is None:
+        # Werkzeug cuts a body of unknown length at the limit and says nothing: one byte more is
+        # enough to see that there was more.
+        request.max_content_length = limit + 1
+    body = request.get_data()
+    if len(body) > limit:
+        raise RequestEntityTooLarge
+    return body
+
+
 def read_text() -> str:
     """The body as text, which must be UTF-8.
 
@@ -58,7 +76,7 @@ def read_text() -> str:
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedMediaTypeError("The body must be in UTF-8.")
     try:
-        return request.get_data(cache=False).decode("utf-8")
+        return read_body().decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedBodyError(f"The body is not valid UTF-8: byte {error.start}.") from None
 
@@ -69,13 +87,14 @@ def read_form() -> dict[str, str]:
     Raises:
         UnsupportedMediaTypeError, MalformedBodyError
     """
+    body = read_body()
     if request.mimetype == MULTIPART_TYPE:
         return _checked(request.form.to_dict())
     if request.mimetype != FORM_TYPE:
         raise UnsupportedMediaTypeError("The body must be a form or JSON.")
     try:
         pairs = parse_qsl(
-            request.get_data().decode("utf-8"),
+            body.decode("utf-8"),
             keep_blank_values=True,
             errors="strict",
             max_num_fields=MAX_FORM_FIELDS,

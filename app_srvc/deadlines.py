@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import redis
 
 from app_srvc.errors import BrokerUnavailableError, LedgerUnavailableError
+from app_srvc.logs import get_logger
 
 T = TypeVar("T")
 
@@ -29,7 +30,12 @@ BROKER_S = 0.5
 # After a failure Redis is not asked for so long: one request pays for the time-out, and not each.
 BROKER_PAUSE_S = 2.0
 
+# While the database is away, a line of the log for each request would be too many.
+REPORT_EVERY_S = 5.0
+
 NATIVE_THREADS = 4
+
+log = get_logger(__name__)
 
 _request_ends_at: ContextVar[float] = ContextVar("request_ends_at", default=float("inf"))
 
@@ -56,6 +62,7 @@ class LedgerCalls:
         self._is_threaded = self._is_cooperative and is_sqlite
         self._threads = threads
         self._pool: Any = None
+        self._quiet_until = 0.0
 
     def run(self, call: Callable[[], T], *, timeout_s: float) -> T:
         """Run a call and return its answer.
@@ -69,7 +76,17 @@ class LedgerCalls:
                 return self._in_native_thread(call, timeout_s)
             return _with_timer(call, timeout_s) if self._is_cooperative else call()
         except _TooLateError:
-            raise LedgerUnavailableError("The database did not answer in time.") from None
+            error = LedgerUnavailableError("The database did not answer in time.")
+            self._report(error)
+            raise error from None
+        except LedgerUnavailableError as error:
+            self._report(error)
+            raise
+
+    def _report(self, error: LedgerUnavailableError) -> None:
+        if time.monotonic() >= self._quiet_until:
+            self._quiet_until = time.monotonic() + REPORT_EVERY_S
+            log.warning("ledger_unavailable", error=error.message)
 
     def _in_native_thread(self, call: Callable[[], T], timeout_s: float) -> T:
         from gevent.threadpool import ThreadPool
@@ -93,6 +110,11 @@ class BrokerCalls:
         self._is_cooperative = is_under_gevent()
         self._paused_until = 0.0
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether Redis was away a moment ago, and is not asked for now."""
+        return time.monotonic() < self._paused_until
+
     def run(
         self, call: Callable[[], T], *, timeout_s: float = BROKER_S, is_probe: bool = False
     ) -> T:
@@ -101,12 +123,13 @@ class BrokerCalls:
         Raises:
             BrokerUnavailableError: There was no answer in time, or none at all.
         """
-        if not is_probe and time.monotonic() < self._paused_until:
+        if not is_probe and self.is_paused:
             raise BrokerUnavailableError("Redis was away a moment ago.")
         try:
             return _with_timer(call, timeout_s) if self._is_cooperative else call()
         except (_TooLateError, redis.RedisError, BrokerUnavailableError) as error:
             self._paused_until = time.monotonic() + BROKER_PAUSE_S
+            log.warning("broker_unavailable", error=str(error))
             raise BrokerUnavailableError(f"Redis cannot be used now: {error}") from error
 
 

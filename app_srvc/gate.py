@@ -17,6 +17,7 @@ from flask.wrappers import Request
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
 from app_srvc.auth import UNSAFE_METHODS, Access, Credentials, access_of, is_foreign_origin
+from app_srvc.bodies import read_body
 from app_srvc.deadlines import begin_request
 from app_srvc.http_errors import Problem, answer_problem
 
@@ -55,6 +56,8 @@ class RequestFrame:
         structlog.contextvars.bind_contextvars(request_id=made)
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            if not any(name == "Cache-Control" for name, _ in headers):
+                headers.append(("Cache-Control", "no-store"))
             return start_response(
                 status, [*headers, *SECURITY_HEADERS, ("X-Request-ID", made)], *rest
             )
@@ -105,20 +108,31 @@ class Gate:
             refusal = self._check_credentials()
             if refusal is not None:
                 return refusal
-        return self._check_origin() if request.method in UNSAFE_METHODS else None
+        if request.method not in UNSAFE_METHODS:
+            return None
+        return self._check_host() or self._check_origin()
+
+    def _check_host(self) -> Response | None:
+        """A name of another site may be made to lead here, and its pages then look like our own."""
+        if self._credentials.is_host_expected(request.host) or self._has_good_token():
+            return None
+        words = "This service is for its own machine: call it by a loopback name or address."
+        return answer_problem(Problem(403, "ForeignHost", words))
 
     def _check_credentials(self) -> Response | None:
         if self._credentials.is_open_to(request.host):
             return None
-        authorization = request.headers.get("Authorization", "")
-        if self._credentials.is_token_good(authorization):
+        if self._has_good_token():
             return None
         words = (
             "This token is not known here."
-            if authorization
+            if request.headers.get("Authorization")
             else "This address asks for a token: send it as `Authorization: Bearer`."
         )
         return answer_problem(Problem(401, "Unauthorized", words))
+
+    def _has_good_token(self) -> bool:
+        return self._credentials.is_token_good(request.headers.get("Authorization", ""))
 
     def _check_origin(self) -> Response | None:
         """A browser sends what other sites tell it to: it must prove that one of our pages did."""
@@ -133,7 +147,7 @@ class Gate:
 
     def _check_csrf(self) -> Response | None:
         # Read here and kept: Flask-WTF looks into the form, and the view parses the body itself.
-        request.get_data()
+        read_body()
         try:
             self._csrf.protect()
         except CSRFError as error:

@@ -14,6 +14,7 @@ from flask import Flask, Response, current_app, render_template, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, TooManyRequests
 
 from app_srvc import errors
+from app_srvc.bodies import FORM_TYPES
 from app_srvc.logs import get_logger
 
 RETRY_AFTER_S = 2
@@ -92,6 +93,9 @@ def problem_of(error: errors.AppError) -> Problem:
     """The problem that an error of ours is to a caller."""
     if isinstance(error, errors.InvalidValueError):
         return Problem(422, error.code, _value_detail(error), error.field)
+    if isinstance(error, (errors.LedgerUnavailableError, errors.BrokerUnavailableError)):
+        # What the driver says names hosts: that is for the log, where it stands, and not for callers.
+        error = type(error)()
     for kind, status, code in STATUSES:
         if isinstance(error, kind):
             return Problem(status, code, error.message)
@@ -126,7 +130,7 @@ def answer_problem(problem: Problem) -> Response:
     """The answer in the shape that belongs to the address."""
     if request.path.startswith("/api/v1/"):
         answer = _json(problem.status, _problem_json(problem), "application/problem+json")
-    elif request.path.startswith(("/api/", "/health/")) or wants_json():
+    elif request.path.startswith(("/api/", "/health/")) or wants_json() or _is_for_programs():
         answer = _json(problem.status, _original(problem), "application/json")
     else:
         answer = _page(problem)
@@ -143,6 +147,15 @@ def wants_json() -> bool:
         return True
     accept = request.accept_mimetypes
     return accept["application/json"] > accept["text/html"]
+
+
+def _is_for_programs() -> bool:
+    """Whether an address of the original got what no form sends, from no caller that names HTML."""
+    return (
+        request.path in TARGETS
+        and request.mimetype not in FORM_TYPES
+        and "text/html" not in request.accept_mimetypes.values()
+    )
 
 
 def _problem_json(problem: Problem) -> dict[str, object]:

@@ -4,7 +4,7 @@ Reads RQ's own keys, since `rq.Queue` and `rq.Worker` would ask for each figure,
 round trip of its own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,12 +16,10 @@ from sqlalchemy.orm import Session
 from app_srvc.messages.model import Message
 from app_srvc.robots import store as robot_store
 from app_srvc.robots.control import robot_job_id
+from app_srvc.runtime import Runtime
 from app_srvc.settings import Settings
 
 ITEMS_PER_QUEUE = 10
-
-# How far back in the ledger the last items are looked for, whatever queue they are on.
-ITEMS_WINDOW = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,6 @@ class Item:
     kind: str
     state: str
     reason: str | None
-    tries: int | None
     since: datetime
 
 
@@ -113,35 +110,35 @@ def _alive_workers(client: redis.Redis, keys: Sequence[bytes]) -> set[bytes]:
         return {key for key, exists in zip(keys, pipeline.execute(), strict=True) if exists}
 
 
-def last_items(
-    session: Session, settings: Settings, robots: Iterable[str]
-) -> Mapping[str, list[Item]]:
+def last_items(runtime: Runtime, session: Session) -> Mapping[str, list[Item]]:
     """The last items of each queue, the newest first: of messages and cycles, never their payloads."""
+    settings = runtime.settings
     items: dict[str, list[Item]] = {name: [] for name in settings.queue_names}
+    for kind in runtime.kinds.values():
+        items[runtime.queue_of(kind)] += _last_messages(session, kind.name)
+    for robot in runtime.robots:
+        items[settings.rdsq_robot] += _last_cycles(session, robot)
+    return {
+        name: sorted(of_queue, key=lambda item: item.since, reverse=True)[:ITEMS_PER_QUEUE]
+        for name, of_queue in items.items()
+    }
+
+
+def _last_messages(session: Session, kind: str) -> list[Item]:
+    """By kind, and not by queue, since that is what there is an index for."""
     rows = session.execute(
         select(
             Message.id,
             Message.kind,
             Message.state,
             Message.reason,
-            Message.tries,
-            Message.queue,
             Message.accepted_at,
         )
+        .where(Message.kind == kind)
         .order_by(Message.seq.desc())
-        .limit(ITEMS_WINDOW)
+        .limit(ITEMS_PER_QUEUE)
     )
-    for row in rows:
-        of_queue = items.setdefault(row.queue, [])
-        if len(of_queue) < ITEMS_PER_QUEUE:
-            of_queue.append(
-                Item(row.id, row.kind, row.state, row.reason, row.tries, row.accepted_at)
-            )
-    cycles = [cycle for robot in robots for cycle in _last_cycles(session, robot)]
-    items[settings.rdsq_robot] += sorted(cycles, key=lambda item: item.since, reverse=True)[
-        :ITEMS_PER_QUEUE
-    ]
-    return items
+    return [Item(*row) for row in rows]
 
 
 def _last_cycles(session: Session, robot: str) -> list[Item]:
@@ -151,7 +148,6 @@ def _last_cycles(session: Session, robot: str) -> list[Item]:
             f"cycle of {cycle.robot}",
             cycle.state,
             cycle.error,
-            None,
             cycle.started_at,
         )
         for cycle in robot_store.list_cycles(session, robot, limit=ITEMS_PER_QUEUE)

@@ -38,9 +38,8 @@ def about() -> str:
 def queues() -> str:
     """Each queue's size and its last items."""
     web = current_web()
-    settings = web.runtime.settings
     states = _queue_states(web)
-    items = web.read(lambda session: last_items(session, settings, web.runtime.robots))
+    items = web.read(lambda session: last_items(web.runtime, session))
     return render_template("console/queues.html", queues=states, items=items)
 
 

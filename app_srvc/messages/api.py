@@ -12,17 +12,21 @@ from app_srvc.bodies import (
     is_unstorable,
     read_json_object,
 )
-from app_srvc.errors import InvalidValueError, UnknownMessageError
+from app_srvc.errors import InvalidValueError, LedgerUnavailableError, UnknownMessageError
 from app_srvc.gate import request_id
 from app_srvc.kinds import find_kind
 from app_srvc.messages import store
-from app_srvc.messages.accept import draft
+from app_srvc.messages.accept import Accepted, draft
 from app_srvc.messages.control import cancel_message, replay_message
+from app_srvc.messages.ids import is_message_id
 from app_srvc.messages.model import ACCEPTED, STATES, Message
 from app_srvc.messages.places import place_in_queue
-from app_srvc.messages.schemas import message_fields
+from app_srvc.messages.schemas import known_fields, message_fields
 from app_srvc.pages import cut, requested_window
 from app_srvc.web import Web, current_web
+
+# What a repeated request is told of a message that retention has removed: no row is in this state.
+PURGED = "purged"
 
 FILTERS = ("kind", "state", "queue", "key")
 
@@ -64,7 +68,7 @@ def accept_message() -> tuple[Response, int]:
             correlation_id=request_id(),
         )
     )
-    return jsonify(_shown(web, accepted.message_id)), 202
+    return jsonify(_answered(web, accepted)), 202
 
 
 @blueprint.post("/<message_id>/replay")
@@ -73,7 +77,7 @@ def replay(message_id: str) -> tuple[Response, int]:
     web = current_web()
     key = idempotency_key()
     accepted = web.act(lambda runtime: replay_message(runtime, message_id, idempotency_key=key))
-    return jsonify(_shown(web, accepted.message_id)), 202
+    return jsonify(_answered(web, accepted)), 202
 
 
 @blueprint.post("/<message_id>/cancel")
@@ -83,9 +87,21 @@ def cancel(message_id: str) -> Response:
     return jsonify(_shown(web, message_id))
 
 
+def _answered(web: Web, accepted: Accepted) -> dict[str, Any]:
+    """The message as it stands after it was accepted, which nothing that happens now takes back."""
+    try:
+        return _shown(web, accepted.message_id)
+    except UnknownMessageError:
+        return known_fields(accepted, PURGED)
+    except LedgerUnavailableError:
+        if accepted.is_duplicate:
+            raise
+        return known_fields(accepted, ACCEPTED)
+
+
 def _shown(web: Web, message_id: str) -> dict[str, Any]:
     def find(session: Session) -> Message:
-        row = store.find_message(session, message_id)
+        row = store.find_message(session, message_id) if is_message_id(message_id) else None
         if row is None:
             raise UnknownMessageError(f"There is no message {message_id}.")
         return row

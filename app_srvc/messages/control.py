@@ -16,7 +16,8 @@ from app_srvc.messages.accept import (
     insert_drafts,
     job_specs,
 )
-from app_srvc.messages.model import ACCEPTED, DONE, FAILED, Message
+from app_srvc.messages.ids import is_message_id
+from app_srvc.messages.model import ACCEPTED, DONE, FAILED, DedupeKey, Message
 from app_srvc.runtime import Runtime
 
 
@@ -27,7 +28,7 @@ def replay_message(
 
     A failed message keeps its tries and gets as many more as its kind allows. A message that was
     done stays as it is; the new one names it in `replay_of`. The same idempotency key again returns
-    what the first call did.
+    what the first call did, also when several come at once: each locks the message first.
 
     Raises:
         UnknownMessageError, UnknownKindError
@@ -35,19 +36,20 @@ def replay_message(
         IdempotencyConflictError: The key was used for something else.
     """
     with runtime.database.write() as session:
-        row = _find(session, message_id)
+        row = _find_locked(session, message_id)
+        if row is None:
+            return _earlier_replay(runtime, session, message_id, idempotency_key)
         kind = find_kind(runtime.kinds, row.kind, row.payload_version)
         now = datetime.now(UTC)
         draft = _replay_draft(row, kind, idempotency_key)
         known = store.find_dedupe_key(session, kind.name, draft.dedupe)
         if known is not None:
-            if known.digest != draft.digest:
-                raise IdempotencyConflictError
+            _check_same(known, draft)
             return Accepted(known.message_id, kind, row.queue, None, is_duplicate=True)
         if row.state == FAILED:
             if not store.reopen(session, row.id, more_tries=kind.retry.max_tries):
                 raise MessageStateError("The message was replayed by somebody else just now.")
-            store.put_dedupe_key(session, kind.name, draft.dedupe, draft.digest, row.id, now=now)
+            _claim_key(runtime, session, draft, row.id, now)
             accepted = Accepted(row.id, kind, row.queue, None, is_duplicate=False)
             attempt = row.tries
         elif row.state == DONE:
@@ -62,6 +64,28 @@ def replay_message(
     return accepted
 
 
+def _claim_key(
+    runtime: Runtime, session: Session, draft: Draft, message_id: str, now: datetime
+) -> None:
+    """Remember the caller's key, unless someone used it for another message a moment ago."""
+    if draft.dedupe is None:
+        return
+    claim = {
+        "kind": draft.kind.name,
+        "dedupe": draft.dedupe,
+        "digest": draft.digest,
+        "message_id": message_id,
+        "created_at": now,
+    }
+    insert_ignore = runtime.database.insert_ignore
+    _check_same(store.claim_dedupe_key(session, claim, insert_ignore=insert_ignore), draft)
+
+
+def _check_same(known: DedupeKey, draft: Draft) -> None:
+    if known.digest != draft.digest:
+        raise IdempotencyConflictError
+
+
 def _replay_draft(row: Message, kind: Kind, idempotency_key: str | None) -> Draft:
     return Draft(
         kind=kind,
@@ -71,8 +95,24 @@ def _replay_draft(row: Message, kind: Kind, idempotency_key: str | None) -> Draf
         correlation_id=row.correlation_id,
         replay_of=row.id,
         dedupe=caller_dedupe(idempotency_key),
-        digest="" if idempotency_key is None else content_digest(f"replay {row.id}"),
+        digest="" if idempotency_key is None else _replay_digest(row.id),
     )
+
+
+def _replay_digest(message_id: str) -> str:
+    return content_digest(f"replay {message_id}")
+
+
+def _earlier_replay(
+    runtime: Runtime, session: Session, message_id: str, idempotency_key: str | None
+) -> Accepted:
+    """What an earlier call with this key did, if retention has removed the message since."""
+    dedupe = caller_dedupe(idempotency_key)
+    for kind in runtime.kinds.values():
+        known = store.find_dedupe_key(session, kind.name, dedupe)
+        if known is not None and known.digest == _replay_digest(message_id):
+            return Accepted(known.message_id, kind, runtime.queue_of(kind), None, is_duplicate=True)
+    raise _unknown(message_id)
 
 
 def cancel_message(
@@ -85,7 +125,9 @@ def cancel_message(
         MessageStateError: It has ended already.
     """
     with runtime.database.write() as session:
-        row = _find(session, message_id)
+        row = _find_locked(session, message_id)
+        if row is None:
+            raise _unknown(message_id)
         if row.state != ACCEPTED or not store.cancel(
             session, row.id, reason=reason, now=datetime.now(UTC)
         ):
@@ -93,8 +135,9 @@ def cancel_message(
     runtime.dispatcher.try_forget([(row.id, row.queue)])
 
 
-def _find(session: Session, message_id: str) -> Message:
-    row = store.find_message(session, message_id)
-    if row is None:
-        raise UnknownMessageError(f"There is no message {message_id}.")
-    return row
+def _find_locked(session: Session, message_id: str) -> Message | None:
+    return store.lock_message(session, message_id) if is_message_id(message_id) else None
+
+
+def _unknown(message_id: str) -> UnknownMessageError:
+    return UnknownMessageError(f"There is no message {message_id}.")

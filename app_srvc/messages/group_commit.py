@@ -10,11 +10,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from app_srvc.errors import AppError, LedgerUnavailableError
+from app_srvc.logs import get_logger
 from app_srvc.messages.accept import Accepted, Draft
 
 Answer = Accepted | AppError
 
 MAX_BATCH = 200
+
+log = get_logger(__name__)
 
 
 class GroupCommit:
@@ -22,9 +25,9 @@ class GroupCommit:
 
     `commit` takes drafts and returns an answer for each, after the transaction has ended; it raises
     `LedgerUnavailableError` if nothing was committed. `follow_up` is given the answers once the
-    callers have them: what is done there makes no caller wait, and must raise nothing. Both are
-    called by one thread (a greenlet under gevent), which starts with the first draft, so it is safe
-    to make this before a fork.
+    callers have them: what is done there makes no caller wait. Both are called by one thread (a
+    greenlet under gevent), which starts with the first draft, so it is safe to make this before a
+    fork.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class GroupCommit:
         self._has_work = threading.Event()
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._is_closing = False
 
     def submit(self, item: Draft, *, timeout_s: float) -> Accepted:
         """Commit a draft together with what others submit now, and return the ledger's answer.
@@ -64,6 +68,13 @@ class GroupCommit:
         """Drafts that wait for the next batch."""
         return len(self._waiting)
 
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End the thread once what was submitted is answered and followed up."""
+        self._is_closing = True
+        self._has_work.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
     def _start_if_needed(self) -> None:
         if self._thread is not None:
             return
@@ -73,7 +84,7 @@ class GroupCommit:
                 self._thread.start()
 
     def _run(self) -> None:
-        while True:
+        while not self._is_closing:
             self._has_work.wait()
             self._has_work.clear()
             while batch := self._next_batch():
@@ -101,7 +112,11 @@ class GroupCommit:
         for ticket, answer in zip(batch, answers, strict=True):
             ticket.answer = answer
             ticket.is_answered.set()
-        self._follow_up(answers)
+        try:
+            self._follow_up(answers)
+        except Exception:
+            # The thread must outlive this: it is the only one, and everybody waits for it.
+            log.exception("follow_up_failed", count=len(answers))
 
 
 class _Ticket:

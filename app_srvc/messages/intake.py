@@ -38,6 +38,10 @@ class Intake:
         """
         return self._group.submit(draft, timeout_s=SUBMIT_S)
 
+    def close(self) -> None:
+        """End in order: what was accepted is dispatched, as far as Redis is there."""
+        self._group.close()
+
     def _commit(self, drafts: Sequence[Draft]) -> Sequence[Answer]:
         now = datetime.now(UTC)
         return self._ledger.run(lambda: self._insert(drafts, now), timeout_s=COMMIT_S)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from app_srvc.messages.accept import DEFAULT_PRIORITY, Accepted
 from app_srvc.messages.model import Message
 from app_srvc.times import rfc3339
 
@@ -37,6 +38,22 @@ def message_fields(row: Message, position: int | None = None) -> dict[str, Any]:
         "correlation_id": row.correlation_id,
         "position": position,
     }
+
+
+def known_fields(accepted: Accepted, state: str) -> dict[str, Any]:
+    """The same fields without the message's row: what is not known is null.
+
+    `state` is `purged` where retention has removed the message that an idempotency key stands for.
+    """
+    return message_fields(
+        Message(
+            id=accepted.message_id,
+            kind=accepted.kind.name,
+            queue=accepted.queue,
+            priority=DEFAULT_PRIORITY,
+            state=state,
+        )
+    )
 
 
 def _error(row: Message) -> Mapping[str, Any] | None:

@@ -1,7 +1,9 @@
 """Registration for people: the form, the answer page that changes by itself, the list of users."""
 
 import secrets
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from flask import Blueprint, Response, current_app, jsonify, render_template, request
@@ -37,6 +39,8 @@ from app_srvc.web import current_web
 
 FORM_ID = "form_id"
 MAX_SEARCH_CHARS = 254
+PLACE_LOOKS = 4
+PLACE_LOOK_S = 0.01
 
 blueprint = Blueprint("registration", __name__)
 
@@ -116,7 +120,8 @@ def _words(kind: str, message: str, given: Mapping[str, str], field: object) -> 
         return "Please fill this in."
     if kind == "string_pattern_mismatch":
         return "Letters A to Z, digits and . _ @ - only, please."
-    return message.removeprefix("Value error, ").replace("String should have", "Must have") + "."
+    words = message.removeprefix("Value error, ").replace("String should have", "must have")
+    return f"It {words}."
 
 
 def _form_key(fields: Mapping[str, str]) -> str | None:
@@ -147,11 +152,32 @@ def _answer_page(progress: Progress) -> str:
 
 
 def _first_progress(accepted: Accepted) -> Progress:
-    """What there is to say at once. It has been accepted, whatever happens to the database now."""
+    """What there is to say at once. It has been accepted, whatever happens to the database now.
+
+    An old form that is sent again may stand for a registration that retention has removed.
+    """
     try:
-        return _progress(accepted.message_id)
-    except LedgerUnavailableError:
+        progress = _progress(accepted.message_id)
+    except (LedgerUnavailableError, UnknownMessageError):
         return just_accepted(accepted.message_id, accepted.queue, datetime.now(UTC))
+    if progress.has_ended or progress.place is not None:
+        return progress
+    return replace(progress, place=_awaited_place(accepted))
+
+
+def _awaited_place(accepted: Accepted) -> int | None:
+    """The job is put on its queue just after the registration was accepted: look again for a moment."""
+    web = current_web()
+    for _ in range(PLACE_LOOKS):
+        if web.broker.is_paused:
+            return None
+        time.sleep(PLACE_LOOK_S)
+        place = web.ask_redis(
+            lambda client: place_in_queue(client, accepted.queue, accepted.message_id)
+        )
+        if place is not None:
+            return place
+    return None
 
 
 def _progress(message_id: str) -> Progress:

@@ -25,8 +25,12 @@
   function localize(scope) {
     for (const element of scope.querySelectorAll("time[data-local]")) {
       const moment = new Date(element.dateTime);
+      const isToday = moment.toDateString() === new Date().toDateString();
       element.title = element.textContent;
-      element.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+      element.textContent = moment.toLocaleString(undefined, {
+        dateStyle: isToday ? undefined : "medium",
+        timeStyle: "medium",
+      });
     }
   }
 
@@ -54,7 +58,7 @@
       localize(next);
       // A region that is read aloud stays, or its news would not be heard.
       old.replaceChildren(...next.childNodes);
-      for (const name of ["data-done"]) old.toggleAttribute(name, next.hasAttribute(name));
+      old.toggleAttribute("data-done", next.hasAttribute("data-done"));
       if (focused) document.getElementById(focused)?.focus();
     }
   }
@@ -95,7 +99,7 @@
   localize(document);
   countDown();
   setInterval(countDown, 500);
-  // Loading the answer to a form again would send the form again; its own address only shows it.
+  // Loading the answer to a form again would send the form again; this address only shows it.
   if (body.dataset.url) history.replaceState(null, "", body.dataset.url);
   document.addEventListener("visibilitychange", () => {
     clearTimeout(timer);

@@ -59,7 +59,9 @@ def test_a_job_of_the_dispatcher_is_read(valkey: ValkeyServer, sqlite_ledger_url
     runtime.close()
 
 
-def test_a_job_of_the_dispatcher_is_read_by_stock_rq(valkey: ValkeyServer, sqlite_ledger_url: str) -> None:
+def test_a_job_of_the_dispatcher_is_read_by_stock_rq(
+    valkey: ValkeyServer, sqlite_ledger_url: str
+) -> None:
     runtime = open_world(valkey.url, sqlite_ledger_url)
     message_id = new_message_id()
     runtime.dispatcher.dispatch(

@@ -295,7 +295,6 @@ class PostgresServer(Server):
             # Safe against a killed process, not against a power cut, which no test brings about.
             "fsync=off",
             "full_page_writes=off",
-            "synchronous_commit=off",
             "shared_buffers=64MB",
         ]
         words = [word for option in options for word in ("-c", option)]
