@@ -49,17 +49,17 @@ clean:  ## Remove what these targets made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	@$(PYTHON) -m venv .venv
 
 .venv/.run-stamp: requirements.txt pyproject.toml | .venv/bin/python
-	@echo "Installing what the service needs (once) …"
+	@echo "Installing what the service needs, once; this takes a minute or two …"
 	@$(PIP) --require-hashes -r requirements.txt
 	@$(PIP) --no-deps -e .
 	@touch $@
 
 .venv/.dev-stamp: requirements-dev.txt .venv/.run-stamp
-	@echo "Installing what the tests need (once) …"
+	@echo "Installing what the tests need, once …"
 	@$(PIP) --require-hashes -r requirements-dev.txt
 	@touch $@
 

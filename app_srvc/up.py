@@ -245,7 +245,7 @@ def owned_folder(data_dir: Path) -> Iterator[None]:
             pid = handle.read().strip() or "unknown"
             raise DataDirInUseError(
                 f"app-srvc already runs on the data folder {data_dir} (process {pid}). "
-                "Stop it, or choose another folder with --data-dir."
+                "Stop it, or choose another folder with --data-dir (DATA_DIR=… for make)."
             ) from None
         handle.truncate(0)
         handle.write(f"{os.getpid()}\n")
@@ -267,7 +267,7 @@ def check_port(host: str, port: int) -> None:
         except OSError as error:
             raise PortInUseError(
                 f"Port {port} of {host} cannot be used: {error.strerror}. "
-                "Choose another one with --port."
+                "Choose another one with --port (PORT=… for make)."
             ) from error
 
 

@@ -23,7 +23,8 @@ log = get_logger(__name__)
 class GroupCommit:
     """Commits the drafts of many callers in few transactions.
 
-    `commit` takes drafts and returns an answer for each, after the transaction has ended; it raises
+    `commit` takes drafts, and the moment (of `time.monotonic`) after which it must not commit them.
+    It returns an answer for each, after the transaction has ended; it raises
     `LedgerUnavailableError` if nothing was committed. `follow_up` is given the answers once the
     callers have them: what is done there makes no caller wait. Both are called by one thread (a
     greenlet under gevent), which starts with the first draft, so it is safe to make this before a
@@ -32,7 +33,7 @@ class GroupCommit:
 
     def __init__(
         self,
-        commit: Callable[[Sequence[Draft]], Sequence[Answer]],
+        commit: Callable[[Sequence[Draft], float], Sequence[Answer]],
         follow_up: Callable[[Sequence[Answer]], None] = lambda _: None,
     ) -> None:
         self._commit = commit
@@ -103,7 +104,9 @@ class GroupCommit:
     def _answer(self, batch: list["_Ticket"]) -> None:
         answers: Sequence[Answer]
         try:
-            answers = self._commit([ticket.draft for ticket in batch])
+            # Whoever leaves first decides: nobody may be told 503 and then find his row.
+            deadline = min(ticket.deadline for ticket in batch)
+            answers = self._commit([ticket.draft for ticket in batch], deadline)
         except AppError as error:
             answers = [error] * len(batch)
         except Exception as error:

@@ -1,11 +1,12 @@
 """Intake: how a web process hands messages over. Requests that arrive together share a commit."""
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from app_srvc.deadlines import BrokerCalls, LedgerCalls
-from app_srvc.errors import BrokerUnavailableError
+from app_srvc.errors import BrokerUnavailableError, LedgerUnavailableError
 from app_srvc.messages.accept import Accepted, Draft, insert_drafts, job_specs
 from app_srvc.messages.group_commit import Answer, GroupCommit
 from app_srvc.runtime import Runtime
@@ -42,9 +43,10 @@ class Intake:
         """End in order: what was accepted is dispatched, as far as Redis is there."""
         self._group.close()
 
-    def _commit(self, drafts: Sequence[Draft]) -> Sequence[Answer]:
+    def _commit(self, drafts: Sequence[Draft], deadline: float) -> Sequence[Answer]:
         now = datetime.now(UTC)
-        return self._ledger.run(lambda: self._insert(drafts, now), timeout_s=COMMIT_S)
+        latest = min(deadline, time.monotonic() + COMMIT_S)
+        return self._ledger.run(lambda: self._insert(drafts, now, latest), timeout_s=COMMIT_S)
 
     def _dispatch(self, answers: Sequence[Answer]) -> None:
         """Put the jobs on their queues; what fails here is left to the relay."""
@@ -53,7 +55,11 @@ class Intake:
             with suppress(BrokerUnavailableError):
                 self._broker.run(lambda: self._runtime.dispatcher.dispatch(jobs))
 
-    def _insert(self, drafts: Sequence[Draft], now: datetime) -> list[Answer]:
+    def _insert(self, drafts: Sequence[Draft], now: datetime, latest: float) -> list[Answer]:
         database = self._runtime.database
         with database.write() as session:
-            return insert_drafts(database, session, drafts, now=now)
+            answers = insert_drafts(database, session, drafts, now=now)
+            if time.monotonic() > latest:
+                # The callers have been told that nothing was promised: keep it so.
+                raise LedgerUnavailableError("The database did not answer in time.")
+            return answers

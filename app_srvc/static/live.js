@@ -20,6 +20,8 @@
   let isAsking = false;
 
   const regions = (page) => [...page.querySelectorAll("[data-live][id]")];
+  // A form's token is another one each time; it alone is no news, and what is typed must stay.
+  const essence = (region) => region.outerHTML.replace(/(name="csrf_token" value=")[^"]*/g, "$1");
   const isDone = () => document.querySelector("[data-done]") !== null;
 
   function localize(scope) {
@@ -51,8 +53,8 @@
   function swap(page) {
     for (const fresh of regions(page)) {
       const old = document.getElementById(fresh.id);
-      if (old === null || served.get(fresh.id) === fresh.outerHTML) continue;
-      served.set(fresh.id, fresh.outerHTML);
+      if (old === null || served.get(fresh.id) === essence(fresh)) continue;
+      served.set(fresh.id, essence(fresh));
       const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
       const next = document.importNode(fresh, true);
       localize(next);
@@ -95,7 +97,7 @@
     timer = setTimeout(refresh, Math.min(every * 2 ** failures, Math.max(every, 10000)));
   }
 
-  for (const region of regions(document)) served.set(region.id, region.outerHTML);
+  for (const region of regions(document)) served.set(region.id, essence(region));
   localize(document);
   countDown();
   setInterval(countDown, 500);

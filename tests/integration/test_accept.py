@@ -71,7 +71,7 @@ def test_drafts_that_arrive_together_share_a_commit(world: Runtime) -> None:
     is_first_in = threading.Event()
     may_go_on = threading.Event()
 
-    def commit(drafts):  # type: ignore[no-untyped-def]
+    def commit(drafts, deadline):  # type: ignore[no-untyped-def]
         sizes.append(len(drafts))
         is_first_in.set()
         may_go_on.wait(10)
@@ -109,7 +109,7 @@ def test_a_draft_whose_caller_has_left_is_not_written(world: Runtime) -> None:
     is_busy, may_go_on = threading.Event(), threading.Event()
     written: list[str] = []
 
-    def commit(drafts):  # type: ignore[no-untyped-def]
+    def commit(drafts, deadline):  # type: ignore[no-untyped-def]
         is_busy.set()
         may_go_on.wait(10)
         written.extend(item.key for item in drafts)
@@ -132,7 +132,7 @@ def test_a_draft_whose_caller_has_left_is_not_written(world: Runtime) -> None:
 def test_an_unexpected_error_reaches_the_callers_and_the_committer_lives_on(world: Runtime) -> None:
     calls: list[int] = []
 
-    def commit(drafts):  # type: ignore[no-untyped-def]
+    def commit(drafts, deadline):  # type: ignore[no-untyped-def]
         calls.append(len(drafts))
         raise RuntimeError("boom")
 

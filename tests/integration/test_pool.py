@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
@@ -180,21 +180,25 @@ def kept(runtime: Runtime) -> Iterator[None]:
     """With the keeper running that knows the kinds of the test, as that of `dbworker.py` can't."""
     keeper = make_keeper(runtime)
     keeper.start()
-    yield
-    keeper.stop()
+    try:
+        yield
+    finally:
+        keeper.stop()
 
 
 def test_the_job_of_a_killed_horse_runs_again_within_five_seconds(
     nursery: Nursery, valkey: ValkeyServer, ledger_url: str, tmp_path: Path
 ) -> None:
     runs = tmp_path / "runs"
-    runtime = open_world(valkey.url, ledger_url, kinds=HARD_KINDS)
-    with kept(runtime), WorkerProcess(nursery, runtime, tmp_path / "worker.log"):
+    with (
+        closing(open_world(valkey.url, ledger_url, kinds=HARD_KINDS)) as runtime,
+        kept(runtime),
+        WorkerProcess(nursery, runtime, tmp_path / "worker.log"),
+    ):
         message = accept_order(runtime, "die_once", runs).message_id
         wait_until(lambda: len(runs_in(runs)) == 1)
         wait_for_state(runtime, message, "done", 5)
-    assert (len(runs_in(runs)), read_message(runtime, message).tries) == (2, 2)
-    runtime.close()
+        assert (len(runs_in(runs)), read_message(runtime, message).tries) == (2, 2)
 
 
 def test_the_job_of_a_killed_worker_runs_again_within_fifteen_seconds(

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from contextlib import closing
 
 import pytest
 from sqlalchemy import func, select
@@ -150,15 +151,14 @@ def test_an_id_without_a_message_ends_quietly(world: Runtime) -> None:
 def test_with_the_database_away_no_try_is_counted(
     valkey: ValkeyServer, postgres: PostgresServer, postgres_ledger_url: str
 ) -> None:
-    world = open_world(valkey.url, postgres_ledger_url)
-    message_id = accept_note(world).message_id
-    postgres.kill()
-    with pytest.raises(LedgerUnavailableError):
-        run(world, message_id)
-    postgres.start()
-    assert read_message(world, message_id).tries == 0
-    assert run(world, message_id).action == DONE
-    world.close()
+    with closing(open_world(valkey.url, postgres_ledger_url)) as world:
+        message_id = accept_note(world).message_id
+        postgres.kill()
+        with pytest.raises(LedgerUnavailableError):
+            run(world, message_id)
+        postgres.start()
+        assert read_message(world, message_id).tries == 0
+        assert run(world, message_id).action == DONE
 
 
 def test_the_services_own_table_holds_no_sample() -> None:

@@ -50,11 +50,12 @@ def turn_until(supervisor: Supervisor, condition: object, timeout_s: float = 10)
 
 def test_what_children_print_is_handed_on_by_name_and_line() -> None:
     lines: list[tuple[str, str]] = []
-    code = "import sys; print('one', flush=True); sys.stderr.write('two'); {}"
+    # The last has no end of line, so it is handed on when the child ends.
+    code = "import sys; print('one', flush=True); sys.stderr.write('two\\nthree'); {}"
     with started(python("a", code.format(WAIT_FOR_EVER)), lines=lines) as supervisor:
-        turn_until(supervisor, lambda: ("a", "one") in lines)
+        turn_until(supervisor, lambda: ("a", "two") in lines)
         supervisor.stop()
-    assert lines == [("a", "one"), ("a", "two")]
+    assert lines == [("a", "one"), ("a", "two"), ("a", "three")]
 
 
 def test_a_child_that_dies_is_started_again() -> None:
