@@ -56,6 +56,7 @@ def test_of_fifty_starts_at_once_one_wins_and_one_chain_runs(parts: Parts) -> No
     assert_balanced(parts)
 
 
+@pytest.mark.timeout(600)
 def test_kill_9_of_the_robot_worker_in_the_middle_of_cycles(
     parts_on_source: Parts, source: SourceServer, kills: int
 ) -> None:
@@ -89,6 +90,7 @@ def test_kill_9_of_the_robot_worker_in_the_middle_of_cycles(
     assert max(waits) < CHAIN_GOES_ON_S + 5
 
 
+@pytest.mark.timeout(300)
 def test_redis_is_emptied_and_then_lost_with_500_registrations_accepted(
     parts: Parts, valkey: ValkeyServer
 ) -> None:
@@ -226,6 +228,7 @@ def test_a_worker_killed_in_the_middle_of_a_job_loses_nothing(parts: Parts) -> N
     assert_balanced(parts)
 
 
+@pytest.mark.timeout(600)
 def test_sigterm_under_load_strands_nothing(parts: Parts, kills: int) -> None:
     worker = parts.workers["usrregworker"]
     for turn in range(kills):
