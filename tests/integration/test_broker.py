@@ -217,8 +217,15 @@ def test_web_requests_take_turns_and_open_no_more_than_the_pool_s_links(
     # On a busy machine so many threads may need more than the half second of a real request.
     monkeypatch.setattr(broker, "WEB_POOL_WAIT_S", 20)
     client = connect(f"{valkey.url}?client_name=taking-turns", "web")
+
+    def ask(number: int) -> object:
+        if number < 200:
+            # Keep the link for a moment, so that all threads want one at the same time.
+            client.blpop(["nothing"], timeout=0.1)
+        return client.echo(str(number))
+
     with ThreadPoolExecutor(200) as threads:
-        answers = list(threads.map(lambda n: client.echo(str(n)), range(2000)))
+        answers = list(threads.map(ask, range(2000)))
     assert answers == [str(n).encode() for n in range(2000)]
     # By their name: what ended just before may not be gone from the list yet.
     links = [link for link in valkey.client.client_list() if link["name"] == "taking-turns"]

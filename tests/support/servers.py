@@ -293,6 +293,7 @@ class PostgresServer(Server):
             f"unix_socket_directories={self.folder}",
             "max_connections=200",
             # Safe against a killed process, not against a power cut, which no test brings about.
+            # `synchronous_commit=off` would not be: a kill loses what was committed just before.
             "fsync=off",
             "full_page_writes=off",
             "shared_buffers=64MB",
