@@ -220,7 +220,8 @@ def _settings() -> Settings:
 
 @contextmanager
 def _runtime() -> Iterator[Runtime]:
-    runtime = open_runtime(_settings(), caller="worker")
+    # A person waits for the answer: with Redis away they are told so at once.
+    runtime = open_runtime(_settings(), caller="loop")
     try:
         yield runtime
     finally:

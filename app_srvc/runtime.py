@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import redis
 
@@ -55,7 +54,7 @@ def open_redis(settings: Settings, *, caller: Caller) -> redis.Redis:
 def open_runtime(
     settings: Settings,
     *,
-    caller: Literal["web", "worker"] = "worker",
+    caller: Caller = "worker",
     kinds: Mapping[str, Kind] = KINDS,
     robots: Mapping[str, RobotDefinition] = ROBOTS,
 ) -> Runtime:

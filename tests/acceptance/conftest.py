@@ -30,10 +30,11 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, valkey: ValkeyServer, postgres: PostgresServer) -> Iterator[Parts]:
+def parts(
+    tmp_path: Path, valkey: ValkeyServer, postgres: PostgresServer, postgres_ledger_url: str
+) -> Iterator[Parts]:
     """The parts as a cluster runs them, on a Valkey and a PostgreSQL that the test may break."""
-    name = postgres.new_database()
-    with Parts(tmp_path, valkey.url, postgres.url(name)) as running:
+    with Parts(tmp_path, valkey.url, postgres_ledger_url) as running:
         yield running
         postgres.restore()
         valkey.restore()

@@ -12,6 +12,9 @@ from tests.support.browser import DESKTOP, PHONE, Watched, open_browser
 from tests.support.service import Service
 from tests.support.waiting import holds_for, wait_until
 
+# One worker of the test run has the shared service.
+pytestmark = pytest.mark.xdist_group("pages")
+
 PAGES = ("/", "/about/", "/userreg/", "/userlist/", "/todos/", "/robots/todos", "/admin/task")
 
 Scheme = Literal["light", "dark"]

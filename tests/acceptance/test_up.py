@@ -1,9 +1,7 @@
 """`app-srvc up`: one command, and a person has a service that works."""
 
-import json
 import os
 import pickle
-import signal
 import time
 import zlib
 from pathlib import Path
@@ -87,44 +85,6 @@ def test_a_second_up_on_the_same_folder_says_so_and_exits(shared_service: Servic
     assert service.is_ready()
 
 
-def test_sigterm_stops_everything_in_order(service: Service) -> None:
-    assert service.register("okoval").status_code == 202
-    began = time.monotonic()
-    assert service.stop() == 0
-    assert time.monotonic() - began < 20
-
-
-def test_a_part_that_dies_is_started_again(service: Service) -> None:
-    for name in ("usrregworker", "gunicorn", "valkey-server"):
-        needle = "rdsq_usrreg" if name == "usrregworker" else name
-        victim = service.up.descendants(needle)[0]
-        victim.send_signal(signal.SIGKILL)
-        wait_until(
-            lambda process=victim: (
-                not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-            ),
-            10,
-        )
-        wait_until(service.is_ready, 30, what=f"ready after {name} was killed")
-    login = "after"
-    wait_until(lambda: service.register(login).status_code == 202, 10)
-    wait_until(lambda: login in service.get("/userlist/").text, 20)
-    assert_balanced(service)
-
-
-def test_what_was_accepted_before_a_kill_of_everything_is_done_after_a_new_start(
-    service: Service,
-) -> None:
-    for part in service.up.descendants("rdsq_usrreg"):
-        part.send_signal(signal.SIGSTOP)
-    for number in range(30):
-        assert service.register(f"user{number}").status_code == 202
-    service.up.kill_group()
-    service.start()
-    wait_until(lambda: _users(service) == 30, 60, what="all thirty are done")
-    assert_balanced(service)
-
-
 @pytest.mark.parametrize("what", ["os.system", "pickle", "zlib bomb"])
 def test_a_job_that_somebody_wrote_into_redis_is_refused_and_the_worker_goes_on(
     shared_service: Service, what: str
@@ -176,15 +136,6 @@ def test_secrets_are_not_in_the_process_list(shared_service: Service) -> None:
     for process in [psutil.Process(os.getpid()), *service.up.descendants()]:
         assert secret not in " ".join(process.cmdline())
     assert secret not in service.up.log.read_text()
-
-
-def _users(service: Service) -> int:
-    lines = service.command("audit", "--json").stdout.splitlines()
-    for line in lines:
-        values = json.loads(line)
-        if values["subject"] == "kind registration":
-            return int(values["effects"])
-    return 0
 
 
 def _socket(service: Service) -> str:

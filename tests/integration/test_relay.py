@@ -17,7 +17,7 @@ from app_srvc.messages.model import Message
 from app_srvc.messages.process import process_message
 from app_srvc.messages.relay import Relay
 from app_srvc.messages.sweep import Sweep
-from app_srvc.runtime import Runtime
+from app_srvc.runtime import Runtime, open_runtime
 from tests.support.messages import accept_note, draft_note, insert, read_message
 from tests.support.servers import ValkeyServer
 from tests.support.waiting import wait_until
@@ -343,7 +343,9 @@ def test_with_redis_away_the_books_say_that_jobs_were_not_checked(
 ) -> None:
     accept_note(world)
     valkey.kill()
-    line = _books(world)[-1]
+    terminal = open_runtime(world.settings, caller="loop", kinds=world.kinds)
+    line = _books(terminal)[-1]
+    terminal.close()
     assert (line.is_balanced, line.is_checked) == (True, False)
 
 

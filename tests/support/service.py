@@ -37,6 +37,7 @@ class Part:
         self._folder = folder
         self._variables = variables
         self._process: subprocess.Popen[bytes] | None = None
+        self._family: list[psutil.Process] = []
 
     def start(self) -> Self:
         folder = self._folder / f"cwd-{self.name}"
@@ -51,6 +52,7 @@ class Part:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._family = []
         return self
 
     @property
@@ -83,13 +85,17 @@ class Part:
         assert self._process is not None
         self._process.wait(10)
 
+    def ask_to_stop(self) -> None:
+        """SIGTERM, once; `stop` waits for the end."""
+        if self._process is not None and self._process.poll() is None and not self._family:
+            self._family = self.descendants()
+            self._process.terminate()
+
     def stop(self, timeout_s: float = 25.0) -> int:
         """SIGTERM, and the exit status; whatever is left afterwards is an error."""
+        self.ask_to_stop()
         if self._process is None:
             return 0
-        family = self.descendants()
-        if self._process.poll() is None:
-            self._process.terminate()
         try:
             status = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -97,7 +103,7 @@ class Part:
             raise AssertionError(
                 f"{self.name} did not stop:\n{self.log.read_text()[-4000:]}"
             ) from None
-        _, left = psutil.wait_procs(family, timeout=5)
+        _, left = psutil.wait_procs(self._family, timeout=5)
         for process in left:
             process.kill()
         assert not left, f"{self.name} left processes behind: {left}"
@@ -236,9 +242,11 @@ class Parts(Client):
         return self
 
     def stop(self) -> None:
-        for part in (self.web, *self.workers.values()):
-            if part.is_running:
-                part.stop()
+        running = [part for part in (self.web, *self.workers.values()) if part.is_running]
+        for part in running:
+            part.ask_to_stop()
+        for part in running:
+            part.stop()
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return run_command(*arguments, **self.variables)
