@@ -188,7 +188,8 @@ def test_redis_clients_are_made_in_one_place() -> None:
         "BlockingConnectionPool",
     }
     for path in modules():
-        if path.name in ("broker.py", "embedded.py"):
+        # The link of a lease worker copies a client that it was given, and knows no settings.
+        if path.name in ("broker.py", "embedded.py") or path.parts[-2:] == ("lease", "link.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):

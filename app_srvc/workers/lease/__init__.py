@@ -1,0 +1,1 @@
+"""What `LeaseWorker` is made of. Nothing here knows of this service: it speaks RQ only."""

@@ -1,0 +1,72 @@
+"""Arrivals: wait, without polling, until one of some queues has a job."""
+
+import select
+from collections.abc import Sequence
+from typing import Any
+
+from redis import Redis
+from redis.connection import Connection
+from redis.exceptions import ResponseError
+
+# Asked anew so often; a connection that died in silence is noticed then.
+WAIT_S = 4
+
+
+class Arrivals:
+    """Waits on a connection for each queue, as a blocking command watches one list.
+
+    `BLMOVE q q LEFT LEFT` moves the head of a list to its head: nothing changes, everybody who waits is
+    woken. `wake` is a file descriptor that ends the wait when it can be read.
+    """
+
+    def __init__(self, client: Redis, keys: Sequence[str], wake: int) -> None:
+        self._pool = client.connection_pool
+        self._keys = keys
+        self._wake = wake
+        self._waiting: dict[str, Connection] = {}
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether a queue may have a job by now; False after the time, or when woken.
+
+        Raises:
+            RedisError: A link is lost. All are closed; the next wait opens them again.
+        """
+        try:
+            sockets: dict[Any, str] = {self._ask(key)._sock: key for key in self._keys}
+            readable, _, _ = select.select([*sockets, self._wake], [], [], timeout_s)
+            heard = [self._hear(sockets[each]) for each in readable if each in sockets]
+            return any(heard)
+        except ResponseError:
+            # Not a list, or Redis refuses to block: wait for the time.
+            self.close()
+            select.select([self._wake], [], [], min(timeout_s, 0.25))
+            return True
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for connection in self._waiting.values():
+            connection.disconnect()
+            self._pool.release(connection)
+        self._waiting.clear()
+
+    def _ask(self, key: str) -> Connection:
+        connection = self._waiting.get(key)
+        if connection is None:
+            connection = self._pool.get_connection()
+            try:
+                connection.send_command("BLMOVE", key, key, "LEFT", "LEFT", WAIT_S)
+            except BaseException:
+                connection.disconnect()
+                self._pool.release(connection)
+                raise
+            self._waiting[key] = connection
+        return connection
+
+    def _hear(self, key: str) -> bool:
+        connection = self._waiting[key]
+        moved = connection.read_response()
+        del self._waiting[key]
+        self._pool.release(connection)
+        return moved is not None

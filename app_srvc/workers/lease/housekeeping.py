@@ -1,0 +1,221 @@
+"""What a parent does besides its children: promote, stay known, renew, take back, rescue, obey.
+
+Each step is one script or one transaction that any number of workers may repeat at any time, so there
+is no lock, no leader and no hand-over.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from redis import Redis
+from redis.client import PubSub
+from redis.exceptions import RedisError
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
+from rq.utils import now, utcformat
+
+from app_srvc.workers.lease.inheritance import KILLED, STOPPED
+from app_srvc.workers.lease.lane import Lane
+from app_srvc.workers.lease.link import HAND_BACK, PROMOTE, RENEW, RESCUE, Call, ScriptLink
+from app_srvc.workers.lease.runner import LEASE_S
+
+BEAT_EVERY_S = 1.0
+RENEW_EVERY_S = 3.0
+RESCUE_EVERY_S = 1.0
+PROMOTE_EVERY_S = 0.04
+FIRST_REST_S, LONGEST_REST_S = 0.05, 1.0
+WORKER_LIFE_S = 30
+PER_PASS = 500
+KILLED_TEXT = "Work-horse terminated unexpectedly; waitpid returned 9 (signal 9); "
+STOPPED_TEXT = "Job stopped by user, work-horse terminated."
+
+
+class Housekeeping:
+    """The steps of one parent. Call `turn` when `wait_s` is over.
+
+    `register(lane)` makes a lane known anew; `shut_down()` carries out that command.
+    """
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        queues: Sequence[str],
+        client: Redis,
+        log: logging.Logger,
+        *,
+        register: Callable[[Lane], None],
+        shut_down: Callable[[], None],
+    ) -> None:
+        self._lanes = lanes
+        self._queues = queues
+        self._client = client
+        self._link = ScriptLink(client)
+        self._log = log
+        self._name = lanes[0].name
+        self._register = register
+        self._shut_down = shut_down
+        self._pubsub: PubSub | None = None
+        self._rest_s = 0.0
+        self._promote_at = 0.0
+        self._next: dict[str, float] = {}
+        self._steps = (
+            ("beat", BEAT_EVERY_S, self.beat),
+            ("renew", RENEW_EVERY_S, self.renew),
+            ("rescue", RESCUE_EVERY_S, self.rescue),
+        )
+
+    @property
+    def wait_s(self) -> float:
+        """For how long there is nothing to do."""
+        return self._rest_s or max(0.0, self._promote_at - time.monotonic())
+
+    def turn(self) -> None:
+        """Take every step whose time has come. An outage of Redis is waited for."""
+        try:
+            if time.monotonic() >= self._promote_at:
+                self.promote()
+            for lane in self._lanes:
+                self.take_back(lane)
+            self.obey()
+            for name, every_s, step in self._steps:
+                if time.monotonic() >= self._next.get(name, 0.0):
+                    step()
+                    self._next[name] = time.monotonic() + every_s
+            if self._rest_s:
+                self._log.info("Worker %s: Redis is back", self._name)
+            self._rest_s = 0.0
+        except RedisError as error:
+            if not self._rest_s:
+                self._log.warning("Worker %s: Redis is away: %s", self._name, type(error).__name__)
+            self._link.drop()
+            self._rest_s = min(LONGEST_REST_S, max(FIRST_REST_S, 2 * self._rest_s))
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._close_pubsub()
+        self._link.drop()
+
+    def promote(self) -> None:
+        """Move due jobs from the scheduled registries to their queues."""
+        stamp, soonest_s = utcformat(now()), PROMOTE_EVERY_S
+        calls = [
+            Call(
+                PROMOTE,
+                (f"rq:scheduled:{name}", f"rq:queue:{name}", "rq:queues"),
+                (PER_PASS, stamp),
+            )
+            for name in self._queues
+        ]
+        self._link.send(*calls)
+        for _ in calls:
+            promoted, dropped, due_in_s = self._link.answer()
+            for id in dropped:
+                self._log.warning("Worker %s: scheduled entry %r set aside", self._name, id[:200])
+            if promoted + len(dropped) >= PER_PASS:
+                soonest_s = 0.0
+            elif float(due_in_s) >= 0:
+                soonest_s = min(soonest_s, float(due_in_s))
+        self._promote_at = time.monotonic() + soonest_s
+
+    def take_back(self, lane: Lane) -> None:
+        """Put jobs back that wait behind a slow one, so that an idle worker can take them."""
+        place = lane.slow_place()
+        token, _ = lane.progress.tokens
+        if place is None or not token or lane.taken == (token, place):
+            return
+        lane.progress.ask(place + 1)
+        # By now the child has seen the request, or had begun another job before it.
+        time.sleep(0.001)
+        is_still = lane.slow_place() == place and lane.progress.tokens[0] == token
+        try:
+            if is_still:
+                self._link.call(Call(HAND_BACK, (f"app:claim:{token}",), (token, place + 1)))
+                lane.taken = (token, place)
+        except RedisError:
+            # Nobody knows whether it was done; the child puts back what it then does not run.
+            lane.progress.take(is_taken=True)
+            raise
+        lane.progress.take(is_taken=is_still)
+
+    def beat(self) -> None:
+        """Stay known to RQ's tools; be known again after Redis was emptied."""
+        stamp = utcformat(now())
+        with self._client.pipeline(transaction=False) as pipeline:
+            for lane in self._lanes:
+                pipeline.hset(lane.key, "last_heartbeat", stamp)
+                pipeline.expire(lane.key, WORKER_LIFE_S)
+                pipeline.hexists(lane.key, "birth")
+            are_known = pipeline.execute()[2::3]
+        for lane, is_known in zip(self._lanes, are_known, strict=True):
+            if not is_known:
+                self._register(lane)
+
+    def renew(self) -> None:
+        """Renew the leases of what the children have in hand."""
+        stamp = utcformat(now())
+        for lane in self._lanes:
+            current, ending = lane.progress.tokens
+            place, worked_s = lane.place_and_time
+            for token, at in ((current, place), (ending, -1)):
+                if token:
+                    keys = (f"app:claim:{token}", lane.key)
+                    self._link.call(Call(RENEW, keys, (token, LEASE_S, stamp, at + 1, worked_s)))
+
+    def rescue(self) -> None:
+        """Put jobs back whose lease has ended: their worker is dead, or cut off."""
+        for name in self._queues:
+            keys = (f"rq:wip:{name}", f"rq:queue:{name}", "rq:queues")
+            rescued = self._link.call(Call(RESCUE, keys, (PER_PASS,)))
+            for at in range(0, len(rescued), 2):
+                times = rescued[at + 1]
+                self._log.warning(
+                    "Worker %s: job %s rescued (%s)",
+                    self._name,
+                    rescued[at].decode(),
+                    f"time {times}" if isinstance(times, int) else "had perhaps not begun",
+                )
+
+    def obey(self) -> None:
+        """Carry out the commands of RQ's tools that have come."""
+        if self._pubsub is None:
+            self._pubsub = self._client.pubsub()
+            self._pubsub.subscribe(*(PUBSUB_CHANNEL_TEMPLATE % lane.name for lane in self._lanes))
+        try:
+            while (message := self._pubsub.get_message(timeout=0)) is not None:
+                if message["type"] == "message":
+                    self._obey_one(message["channel"].decode(), message["data"])
+        except RedisError:
+            self._close_pubsub()
+            raise
+
+    def _obey_one(self, channel: str, data: bytes) -> None:
+        try:
+            payload = json.loads(data)
+            command, job_id = payload["command"], payload.get("job_id")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            self._log.warning("Worker %s: a command could not be read", self._name)
+            return
+        for lane in self._lanes:
+            if PUBSUB_CHANNEL_TEMPLATE % lane.name != channel:
+                continue
+            self._log.info("Worker %s: command %s", lane.name, command)
+            if command == "shutdown":
+                self._shut_down()
+            elif command == "kill-horse":
+                lane.kill(KILLED, KILLED_TEXT)
+            elif command == "stop-job" and job_id is not None and self._runs(lane, str(job_id)):
+                lane.kill(STOPPED, STOPPED_TEXT)
+
+    def _runs(self, lane: Lane, job_id: str) -> bool:
+        place, _, _ = lane.progress.running
+        token, _ = lane.progress.tokens
+        if place < 0 or not token:
+            return False
+        held = self._client.lindex(f"app:claim:{token}", place + 1)
+        return held == job_id.encode() and lane.progress.running[0] == place
+
+    def _close_pubsub(self) -> None:
+        if self._pubsub is not None:
+            self._pubsub.close()
+            self._pubsub = None

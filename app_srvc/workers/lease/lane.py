@@ -1,0 +1,177 @@
+"""A lane: one child of a worker as its parent sees it, from one process to the next.
+
+To RQ's tools each lane is a worker: it has a key, a state, a current job, counters and a channel.
+"""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from rq import Worker
+
+from app_srvc.forking import ForkedProcess, fork
+from app_srvc.workers.lease.inheritance import DIED, KILLED, OVERTIME, STOPPED, Inheritance
+from app_srvc.workers.lease.progress import Progress
+from app_srvc.workers.lease.runner import EXIT_DONE, EXIT_RECYCLED
+
+HARD_KILL_AFTER_S = 5.0
+WAITED_TOO_LONG_S = 0.1
+FIRST_RESTART_S, LONGEST_RESTART_S, SETTLED_AFTER_S = 0.05, 2.0, 5.0
+
+
+class Lane:
+    """One child after the other. `start(inheritance, wake, others)` forks the next one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.progress = Progress()
+        self.process: ForkedProcess | None = None
+        self.is_done = False
+        self.link: socket.socket | None = None
+        self._life = -1
+        self._jobs_before = 0
+        # The claim and the place behind which waiting jobs were taken back already.
+        self.taken: tuple[str, int] = ("", -1)
+        self._inheritance: Inheritance | None = None
+        self._fate: tuple[str, str] | None = None
+        self._restart_at = 0.0
+        self._started_at = 0.0
+        self._quick_deaths = 0
+
+    @property
+    def key(self) -> str:
+        """What RQ's tools know of it."""
+        return f"{Worker.redis_worker_namespace_prefix}{self.name}"
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs its children have run."""
+        return self._jobs_before + self.progress.jobs
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process is not None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a child is to be started now."""
+        return not self.is_done and self.process is None and time.monotonic() >= self._restart_at
+
+    def start(
+        self, run: Callable[["Lane", int, Inheritance | None], int], close: Sequence[int]
+    ) -> None:
+        """Fork the next child; it closes what is the parent's."""
+        ours, theirs = socket.socketpair()
+        life_read, life_write = os.pipe()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        inheritance, self._inheritance = self._inheritance, None
+        self._jobs_before += self.progress.jobs
+        self.progress.reset()
+        try:
+            self.process = fork(
+                lambda: _be_a_child(lambda: run(self, theirs.fileno(), inheritance), life_read),
+                stdin=nothing,
+                close=[ours.fileno(), life_write, *close],
+            )
+        except OSError:
+            ours.close()
+            os.close(life_write)
+            raise
+        finally:
+            theirs.close()
+            os.close(life_read)
+            os.close(nothing)
+        self.link, self._life, self._started_at = ours, life_write, time.monotonic()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What is the parent's, and no child's."""
+        return [] if self.link is None else [self.link.fileno(), self._life]
+
+    def stop(self) -> None:
+        """Ask the child to end after the job in hand."""
+        self.progress.stop()
+        if self.link is not None:
+            with suppress(OSError):
+                self.link.send(b".")
+
+    def kill(self, fate: str, text: str = "") -> None:
+        """End the child at once; the next one settles its job accordingly."""
+        if self.process is None:
+            return
+        self._fate = self._fate or (fate, text)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+
+    def reap(self) -> int | None:
+        """The exit status, when the child has ended; what it left is kept for the next one."""
+        if self.process is None:
+            return None
+        status = self.process.poll()
+        if status is None:
+            return None
+        # Whatever its jobs have started goes with it, as with RQ's horses.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process = None
+        if self.link is not None:
+            self.link.close()
+            os.close(self._life)
+            self.link = None
+        if status == EXIT_DONE:
+            self.is_done = True
+        elif status != EXIT_RECYCLED:
+            self._leave(status)
+        self._fate = None
+        return status
+
+    def _leave(self, status: int) -> None:
+        fate, text = self._fate or (DIED, "")
+        place, _, _ = self.progress.running
+        self._inheritance = Inheritance(self.progress.tokens, place, fate, text)
+        lived_s = time.monotonic() - self._started_at
+        expected = fate in (OVERTIME, STOPPED, KILLED)
+        quick = lived_s < SETTLED_AFTER_S and not expected
+        self._quick_deaths = self._quick_deaths + 1 if quick else 0
+        wait_s = FIRST_RESTART_S * 2 ** (self._quick_deaths - 1) if self._quick_deaths > 1 else 0.0
+        self._restart_at = time.monotonic() + min(LONGEST_RESTART_S, wait_s)
+
+    # --- what the parent looks after --------------------------------------------------------------
+
+    def overdue_s(self) -> float:
+        """The limit that the job in hand has passed without obeying; 0 if there is none."""
+        place, began, limit_s = self.progress.running
+        if place < 0 or limit_s <= 0:
+            return 0.0
+        return limit_s if time.monotonic() - began > limit_s + HARD_KILL_AFTER_S else 0.0
+
+    def slow_place(self) -> int | None:
+        """The place of a job that runs for so long that others must not wait behind it."""
+        place, worked_s = self.place_and_time
+        return place if place >= 0 and worked_s >= WAITED_TOO_LONG_S else None
+
+    @property
+    def place_and_time(self) -> tuple[int, float]:
+        """The place of the job that runs, -1 for none, and for how many seconds it has."""
+        place, began, _ = self.progress.running
+        return place, round(time.monotonic() - began, 3) if place >= 0 else 0.0
+
+
+def _be_a_child(run: Callable[[], int], life: int) -> int:
+    """In a process group of its own: what is pressed at a terminal is for the parent to obey."""
+    with suppress(OSError):
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, args=(life,), daemon=True).start()
+    return run()
+
+
+def _die_with_parent(life: int) -> None:
+    """An orphan would go on with jobs that have been given to somebody else."""
+    os.read(life, 1)
+    os.killpg(0, signal.SIGKILL)

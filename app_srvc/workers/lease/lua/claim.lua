@@ -1,0 +1,162 @@
+-- Claim jobs from the first of some queues that has any, under one lease each, in one step.
+--
+-- KEYS 1 app:claim:E  list  the queue's name and the ids of the jobs; what is in hand under this token
+--      2 rq:worker:W  hash  state and current_job are set, if the worker is known
+--      3 rq:suspended  string  while it is there, nobody claims
+--      4 app:queue:paused  set  names of queues that nobody claims from
+--      5… rq:queue:Q  lists, in the order in which they are drained
+-- and of the queue Q that jobs are taken from:
+--        rq:wip:Q  zset  "J:E" is added with the second at which the lease ends
+--        rq:job:J  hash  read; status and who has it are set   rq:execution:J:E  hash  written
+--        rq:executions:J  zset  E is added
+--
+-- ARGV 1 E, a token for this claim; the same one asks again, if a reply was lost   2 W
+--      3 length of the lease, seconds   4 how many jobs at most   5 now, as RQ writes times
+--      6 how many fields of a job to return   … their names: data, status, suspect, ttl, …
+--      … the names of the queues, as KEYS 5…
+-- Returns {what, queue's place in KEYS 5…, jobs, dropped}. What is "jobs", "empty", "suspended" or
+-- "paused" (empty but for paused queues). A job is {values of the fields…, id}; dropped is
+-- entry, reason, entry, reason… of what stood in the queue and is no job.
+
+local claim, worker, token, name = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local lease_s, most, now_text = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local fields = {}
+for at = 1, tonumber(ARGV[6]) do fields[at] = ARGV[6 + at] end
+local names_from = 6 + #fields
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+local STATUSES = {queued = 1, created = 1, scheduled = 1, deferred = 1, started = 1, finished = 1, failed = 1,
+  stopped = 1}
+
+local function read(id)
+  local values = redis.pcall('HMGET', 'rq:job:' .. id, unpack(fields))
+  if values.err or not values[1] then return nil end
+  values[#fields + 1] = id
+  return values
+end
+
+-- Asked again: what is still in hand.
+local held = redis.call('LRANGE', claim, 0, -1)
+if #held > 0 then
+  local jobs, place = {}, 0
+  for at = 1, #KEYS - 4 do
+    if ARGV[names_from + at] == held[1] then place = at end
+  end
+  for at = 2, #held do
+    if redis.call('ZSCORE', 'rq:wip:' .. held[1], held[at] .. ':' .. token) then
+      local values = read(held[at])
+      if values then jobs[#jobs + 1] = values end
+    end
+  end
+  return {'jobs', place, jobs, {}}
+end
+
+local function idle(what, dropped)
+  if redis.call('EXISTS', worker) == 1 then
+    redis.call('HSET', worker, 'state', what == 'suspended' and 'suspended' or 'idle')
+    redis.call('HDEL', worker, 'current_job')
+  end
+  return {what, 0, {}, dropped}
+end
+
+if redis.call('EXISTS', KEYS[3]) == 1 then return idle('suspended', {}) end
+local any_paused = redis.call('EXISTS', KEYS[4]) == 1
+local is_one_paused = false
+
+local function is_running(wip, id)
+  local others = redis.pcall('ZRANGE', 'rq:executions:' .. id, 0, -1)
+  if others.err then
+    redis.call('DEL', 'rq:executions:' .. id)
+    return false
+  end
+  for _, other in ipairs(others) do
+    local score = redis.call('ZSCORE', wip, id .. ':' .. other)
+    if score and tonumber(score) > now then return true end
+  end
+  return false
+end
+
+local function take(queue, queue_name)
+  local wip, jobs, dropped, looked_at = 'rq:wip:' .. queue_name, {}, {}, 0
+  local kind = redis.call('TYPE', wip).ok
+  if kind ~= 'zset' and kind ~= 'none' then return jobs, dropped end
+  local ids = redis.pcall('LRANGE', queue, 0, most - 1)
+  if ids.err then return jobs, dropped end
+  local seen, entries, scores = {}, {}, {}
+  for _, id in ipairs(ids) do
+    local problem, job
+    if #id > 200 or not string.find(id, '^[%w_%-]+$') then
+      problem = 'bad id'
+    else
+      job = read(id)
+      local status = job and job[2]
+      if not job then
+        problem = 'no job'
+      elseif status and not STATUSES[status] then
+        problem = status == 'canceled' and 'canceled' or 'unknown status'
+      elseif seen[id] or (status == 'started' and is_running(wip, id)) then
+        problem = 'runs already'
+      end
+    end
+    if problem then
+      dropped[#dropped + 1] = id
+      dropped[#dropped + 1] = problem
+    else
+      -- A job that was in hand when a whole worker died runs alone, so that it is known who is to blame.
+      if job[3] and #jobs > 0 then break end
+      seen[id] = true
+      jobs[#jobs + 1] = job
+      entries[#entries + 1] = id
+      if job[3] then
+        looked_at = looked_at + 1
+        break
+      end
+    end
+    looked_at = looked_at + 1
+  end
+  if looked_at == 0 then return jobs, dropped end
+  -- The first write: with Redis' memory full, the ones after it are allowed, as they free more than they take.
+  redis.call('DEL', claim)
+  if #jobs > 0 then
+    local ends = now + lease_s
+    for at, id in ipairs(entries) do
+      scores[2 * at - 1] = ends
+      scores[2 * at] = id .. ':' .. token
+    end
+    redis.call('ZADD', wip, unpack(scores))
+    redis.call('RPUSH', claim, queue_name, unpack(entries))
+    redis.call('EXPIRE', claim, 10 * lease_s)
+  end
+  redis.call('LTRIM', queue, looked_at, -1)
+  for _, id in ipairs(entries) do
+    local execution, executions = 'rq:execution:' .. id .. ':' .. token, 'rq:executions:' .. id
+    redis.call('HSET', execution, 'id', token, 'created_at', now, 'last_heartbeat', now, 'worker_name', name)
+    redis.call('EXPIRE', execution, lease_s + 60)
+    redis.pcall('ZADD', executions, now + lease_s + 60, token)
+    redis.call('EXPIRE', executions, lease_s + 60)
+    redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', now_text,
+      'last_heartbeat', now_text, 'worker_name', name)
+  end
+  return jobs, dropped
+end
+
+local all_dropped = {}
+for at = 5, #KEYS do
+  local queue_name = ARGV[names_from + at - 4]
+  if any_paused and redis.call('SISMEMBER', KEYS[4], queue_name) == 1 then
+    is_one_paused = true
+  else
+    local jobs, dropped = take(KEYS[at], queue_name)
+    for _, word in ipairs(dropped) do all_dropped[#all_dropped + 1] = word end
+    if #jobs > 0 then
+      for _, job in ipairs(jobs) do
+        if job[4] then redis.call('PERSIST', 'rq:job:' .. job[#fields + 1]) end
+      end
+      if redis.call('EXISTS', worker) == 1 then
+        redis.call('HSET', worker, 'state', 'busy', 'current_job', jobs[1][#fields + 1])
+      end
+      return {'jobs', at - 4, jobs, all_dropped}
+    end
+  end
+end
+return idle(is_one_paused and 'paused' or 'empty', all_dropped)

@@ -1,0 +1,90 @@
+-- End many jobs of one claim, as RQ does: registries, results, lives, the worker's counters.
+--
+-- KEYS 1 rq:wip:Q  zset  "J:E" is removed   2 rq:finished:Q   3 rq:failed:Q  zsets  J with its last second
+--      4 rq:worker:W  hash  counters   5 app:claim:E  list  removed when the claim is over
+--      6 app:result:E  stream  only while the script runs
+-- and for each job J: rq:job:J  hash   rq:execution:J:E  hash   rq:executions:J  zset
+--      rq:job:J:dependents  set  looked at   rq:results:J  stream  one more result
+--
+-- ARGV 1 E   2 W   3 "1" if the claim is over with these   then eight for each job: J; "s" or "f"; when it began and ended, as RQ writes times, and
+--      as seconds; its life in seconds, -1 for ever; its result or error, "" for none
+-- Returns {lost, left}: the ids whose lease was taken away, which are as they were, and those that others
+-- depend on, which are still in hand: RQ's own code has to end them.
+
+local wip, token, name = KEYS[1], ARGV[1], ARGV[2]
+local now = tonumber(redis.call('TIME')[1])
+local count = (#ARGV - 3) / 8
+local entries, dependents, lost, left = {}, {}, {}, {}
+for at = 0, count - 1 do
+  local id = ARGV[4 + 8 * at]
+  entries[#entries + 1] = id .. ':' .. token
+  dependents[#dependents + 1] = 'rq:job:' .. id .. ':dependents'
+end
+local scores = count > 0 and redis.call('ZMSCORE', wip, unpack(entries)) or {}
+local has_dependents = count > 0 and redis.call('EXISTS', unpack(dependents)) > 0
+
+local ended, gone, finished, failed = {}, {}, {}, {}
+local successes, failures, worked = 0, 0, 0
+for at = 0, count - 1 do
+  local base = 4 + 8 * at
+  local id, outcome = ARGV[base], ARGV[base + 1]
+  local key = 'rq:job:' .. id
+  if not scores[at + 1] then
+    lost[#lost + 1] = id
+  elseif has_dependents and redis.call('EXISTS', dependents[at + 1]) == 1 then
+    left[#left + 1] = id
+  else
+    ended[#ended + 1] = entries[at + 1]
+    gone[#gone + 1] = 'rq:execution:' .. entries[at + 1]
+    gone[#gone + 1] = 'rq:executions:' .. id
+    local life_s, payload = tonumber(ARGV[base + 6]), ARGV[base + 7]
+    worked = worked + math.max(0, tonumber(ARGV[base + 5]) - tonumber(ARGV[base + 4]))
+    if outcome == 's' then successes = successes + 1 else failures = failures + 1 end
+    if life_s == 0 then
+      gone[#gone + 1] = key
+      gone[#gone + 1] = key .. ':dependencies'
+    elseif redis.call('EXISTS', key) == 1 then
+      local registry = outcome == 's' and finished or failed
+      local word = outcome == 's' and '+inf' or -1
+      registry[#registry + 1] = life_s < 0 and word or now + life_s
+      registry[#registry + 1] = id
+      redis.call('HSET', key, 'status', outcome == 's' and 'finished' or 'failed',
+        'started_at', ARGV[base + 2], 'ended_at', ARGV[base + 3], 'last_heartbeat', ARGV[base + 3])
+      local results, field = 'rq:results:' .. id, outcome == 's' and 'return_value' or 'exc_string'
+      local words = {'*', 'type', outcome == 's' and 1 or 2, 'worker_name', name}
+      if payload ~= '' then
+        words[#words + 1] = field
+        words[#words + 1] = payload
+      end
+      words[#words + 1] = 'execution_id'
+      words[#words + 1] = token
+      words[#words + 1] = 'execution_started_at'
+      words[#words + 1] = ARGV[base + 4]
+      words[#words + 1] = 'execution_ended_at'
+      words[#words + 1] = ARGV[base + 5]
+      -- A new stream reserves 4 kB for entries to come; its copy takes only what it needs.
+      redis.call('XADD', KEYS[6], unpack(words))
+      local copied = redis.pcall('COPY', KEYS[6], results)
+      redis.call('DEL', KEYS[6])
+      if copied ~= 1 then redis.pcall('XADD', results, 'MAXLEN', 10, unpack(words)) end
+      if life_s > 0 then
+        redis.call('EXPIRE', key, life_s)
+        redis.call('EXPIRE', results, life_s)
+      else
+        redis.call('PERSIST', results)
+      end
+    end
+  end
+end
+
+if #ended > 0 then redis.call('ZREM', wip, unpack(ended)) end
+if #gone > 0 then redis.call('DEL', unpack(gone)) end
+if #finished > 0 then redis.call('ZADD', KEYS[2], unpack(finished)) end
+if #failed > 0 then redis.call('ZADD', KEYS[3], unpack(failed)) end
+if #ended > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
+  if successes > 0 then redis.call('HINCRBY', KEYS[4], 'successful_job_count', successes) end
+  if failures > 0 then redis.call('HINCRBY', KEYS[4], 'failed_job_count', failures) end
+  redis.call('HINCRBYFLOAT', KEYS[4], 'total_working_time', worked)
+end
+if ARGV[3] == '1' and #left == 0 then redis.call('DEL', KEYS[5]) end
+return {lost, left}

@@ -1,0 +1,27 @@
+-- Move the jobs that are due from the scheduled registry to their queue. Any process may call it at any
+-- time: it is one step, so there is no lock, no leader and no double.
+--
+-- KEYS 1 rq:scheduled:Q  zset  due ids are removed   2 rq:queue:Q  list  they are pushed at the end
+--      3 rq:queues  set  the queue's key is added
+-- and for each due J: rq:job:J  hash  status and enqueued_at; an id without one is dropped
+--
+-- ARGV 1 how many at most   2 now, as RQ writes times
+-- Returns {number promoted, ids that were dropped, seconds until the next one is due or -1}.
+
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+local promoted, dropped = 0, {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  local job = 'rq:job:' .. id
+  if redis.call('TYPE', job).ok == 'hash' then
+    redis.call('HSET', job, 'status', 'queued', 'enqueued_at', ARGV[2])
+    redis.call('RPUSH', KEYS[2], id)
+    promoted = promoted + 1
+  else
+    dropped[#dropped + 1] = id
+  end
+  redis.call('ZREM', KEYS[1], id)
+end
+if promoted > 0 then redis.call('SADD', KEYS[3], KEYS[2]) end
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+return {promoted, dropped, first[2] and tostring(first[2] - now) or '-1'}

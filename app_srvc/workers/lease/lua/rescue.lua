@@ -1,0 +1,41 @@
+-- Put the jobs whose lease has ended back at the head of their queue: whoever had them is dead.
+--
+-- KEYS 1 rq:wip:Q  zset  entries whose second has passed are removed   2 rq:queue:Q  list  3 rq:queues  set
+-- and for each entry "J:E": app:claim:E  list  says whether J was alone in hand
+--      rq:job:J  hash  status; `rescues` or `suspect`   rq:execution:J:E  hash   rq:executions:J  zset
+--
+-- ARGV 1 how many at most
+-- Returns {J, rescues, J, rescues…}; rescues is how often J was in hand alone when its worker died, and
+-- "suspect" if others were in hand with it: then nobody knows which had begun, and none is counted.
+
+local wip, queue = KEYS[1], KEYS[2]
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+local rescued, back = {}, {}
+for _, entry in ipairs(redis.call('ZRANGEBYSCORE', wip, '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  local id, token = string.match(entry, '^(.*):([^:]*)$')
+  redis.call('ZREM', wip, entry)
+  if id then
+    local job, claim = 'rq:job:' .. id, 'app:claim:' .. token
+    redis.call('DEL', 'rq:execution:' .. entry)
+    redis.pcall('ZREM', 'rq:executions:' .. id, token)
+    local status = redis.pcall('HGET', job, 'status')
+    -- Whatever has another status was ended or moved by somebody, and is not in hand.
+    if status == 'started' then
+      local others = redis.pcall('LLEN', claim)
+      local count = 'suspect'
+      if type(others) == 'number' and others > 2 then
+        redis.call('HSET', job, 'suspect', 1)
+      else
+        count = redis.call('HINCRBY', job, 'rescues', 1)
+      end
+      redis.call('HSET', job, 'status', 'queued')
+      rescued[#rescued + 1] = id
+      rescued[#rescued + 1] = count
+      back[#back + 1] = id
+    end
+  end
+end
+for at = #back, 1, -1 do redis.call('LPUSH', queue, back[at]) end
+if #back > 0 then redis.call('SADD', KEYS[3], queue) end
+return rescued

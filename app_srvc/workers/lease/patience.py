@@ -1,0 +1,61 @@
+"""Patience: how a child waits while Redis is away, and when it gives up."""
+
+import logging
+import select
+import time
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from app_srvc.workers.lease.progress import Progress
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+# A child that is to stop does not insist longer on telling Redis how its last jobs went.
+INSIST_WHEN_STOPPING_S = 5.0
+
+
+class Stopped(BaseException):
+    """The child was told to stop while it insisted on something; what it had is left to be rescued."""
+
+
+class Patience:
+    """Waits for one child. `wake` can be read when the parent wants it to stop."""
+
+    def __init__(self, progress: Progress, wake: int, log: logging.Logger, name: str) -> None:
+        self._progress = progress
+        self._wake = wake
+        self._log = log
+        self._name = name
+        self._stopping_since: float | None = None
+
+    def pause(self, seconds: float) -> None:
+        """Rest, but notice a request to stop.
+
+        Raises:
+            Stopped: It was to stop long ago.
+        """
+        if not self._progress.must_stop:
+            select.select([self._wake], [], [], seconds)
+            return
+        now = time.monotonic()
+        self._stopping_since = self._stopping_since or now
+        if now - self._stopping_since > INSIST_WHEN_STOPPING_S:
+            raise Stopped
+        time.sleep(min(seconds, 2 * FIRST_PAUSE_S))
+
+    def after(self, error: RedisError, pause_s: float) -> float:
+        """Rest after a failure, longer than the last time; returns for how long."""
+        if pause_s == 0.0:
+            self._log.warning("Worker %s: Redis is away: %s", self._name, type(error).__name__)
+        pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2 * pause_s))
+        self.pause(pause_s)
+        return pause_s
+
+    def insist(self, step: Callable[[], None]) -> None:
+        """Take a step however long Redis is away."""
+        pause_s = 0.0
+        while True:
+            try:
+                return step()
+            except RedisError as error:
+                pause_s = self.after(error, pause_s)

@@ -1,0 +1,149 @@
+"""A job as the fast path sees it: fields of its hash, and a `Job` object only for who asks for one.
+
+`rq.get_current_job()` works inside such a job. The object that it returns reads the whole hash when
+something of it is looked at, so a job that never asks pays nothing.
+"""
+
+import time
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from redis import Redis
+from rq.defaults import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
+from rq.job import Job, _job_stack
+from rq.utils import import_attribute
+
+# What `claim.lua` returns of a job, in this order, and its id at the end.
+FIELDS = (
+    "data", "status", "suspect", "ttl", "timeout", "result_ttl", "failure_ttl", "rescues",
+    "retries_left", "repeats_left", "success_callback_name", "failure_callback_name",
+    "stopped_callback_name", "webhooks",
+)  # fmt: skip
+DATA, STATUS, SUSPECT, TTL, TIMEOUT, RESULT_TTL, FAILURE_TTL, RESCUES = range(8)
+RETRIES_LEFT, REPEATS_LEFT, ON_SUCCESS, ON_FAILURE, ON_STOPPED, WEBHOOKS, ID = range(8, 15)
+
+RawJob = list[Any]
+
+
+def has_more(raw: RawJob) -> bool:
+    """Whether a job asks for what RQ's own code does at its end, however it ends."""
+    return bool(
+        raw[ON_SUCCESS]
+        or raw[REPEATS_LEFT]
+        or raw[WEBHOOKS]
+        or raw[ON_FAILURE]
+        or raw[ON_STOPPED]
+        or raw[RETRIES_LEFT]
+    )
+
+
+class LazyJob(Job):
+    """A job of which only the id is known; everything else is read when it is first looked at."""
+
+    def __init__(self) -> None:
+        """Nothing is set: the first look at an attribute that is not there makes the object whole."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_make" not in self.__dict__:
+            raise AttributeError(name)
+        make = self.__dict__.pop("_make")
+        make(self)
+        return getattr(self, name)
+
+    @property
+    def id(self) -> str:
+        return str(self._id)
+
+    @id.setter
+    def id(self, value: str) -> None:
+        self._id = value
+
+
+def lazy_job(job_class: type[Job], connection: Redis, serializer: Any) -> Callable[[str], Job]:
+    """A maker of lazy jobs of a class."""
+    lazy_class = LazyJob if job_class is Job else type("LazyJob", (LazyJob, job_class), {})
+
+    def make_whole(job: Job) -> None:
+        id = job.__dict__["_id"]
+        job_class.__init__(job, id, connection=connection, serializer=serializer)
+        job.refresh()
+
+    def make(id: str) -> Job:
+        job: Job = object.__new__(lazy_class)
+        job.__dict__["_id"] = id
+        job.__dict__["_make"] = make_whole
+        return job
+
+    return make
+
+
+class CurrentJob:
+    """What `rq.get_current_job()` returns in this process."""
+
+    def __init__(self) -> None:
+        self._frames: list[Any] = _job_stack.push(None)
+        self._own = len(self._frames) - 1
+
+    def set(self, job: Job | None) -> None:
+        self._frames[self._own] = job
+
+
+class Calls:
+    """Turns job data into a function and its arguments, and remembers the functions."""
+
+    def __init__(self, serializer: Any) -> None:
+        self._loads = serializer.loads
+        self._functions: dict[str, Callable[..., Any]] = {}
+
+    def read(self, data: bytes) -> tuple[Callable[..., Any], Any, Any]:
+        """The function, its arguments and its named arguments. Raises whatever is wrong with the data."""
+        with suppress(zlib.error):
+            data = zlib.decompress(data)
+        name, instance, arguments, named = self._loads(data)
+        if instance is not None:
+            return getattr(instance, name), arguments, named
+        function = self._functions.get(name)
+        if function is None:
+            function = self._functions[name] = import_attribute(name)
+        return function, arguments, named
+
+
+def packed_result(serializer: Any, value: Any) -> bytes:
+    """A result as RQ keeps it in its stream."""
+    try:
+        serialized = serializer.dumps(value)
+    except BaseException:
+        serialized = serializer.dumps(UNSERIALIZABLE_RETURN_VALUE_PAYLOAD)
+    return b64encode(serialized)
+
+
+def packed_error(text: str) -> bytes:
+    """The text of an exception as RQ keeps it in its stream."""
+    return b64encode(zlib.compress(text.encode("utf-8", "backslashreplace")))
+
+
+def unpacked_result(serializer: Any, payload: Any) -> Any:
+    """The value in a packed result; None for no result."""
+    return serializer.loads(b64decode(payload)) if payload else None
+
+
+def unpacked_error(payload: bytes) -> str:
+    return zlib.decompress(b64decode(payload)).decode()
+
+
+class Stamps:
+    """Times as RQ writes them; the text of a second is made once."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def text(self, at: float) -> str:
+        second = int(at)
+        if second != self._second:
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+            self._second = second
+        return f"{self._text}{int((at - second) * 1_000_000):06d}Z"

@@ -1,0 +1,122 @@
+"""Progress: what a parent and one of its children tell each other without a system call.
+
+A page of memory that both have. The child writes which claim it has in hand and which job of it runs; the
+parent reads it to renew leases and to see to time limits. The parent may ask for the jobs that wait
+behind a slow one: it sets a limit, looks again whether the child has gone on, and then either takes
+them or withdraws.
+"""
+
+import mmap
+import struct
+import time
+
+NOT_ASKED, ASKED, TAKEN = 0, 1, 2
+TOKEN_CHARS = 32
+
+_ASK = 0
+_STOP = 1
+_LIMIT = struct.Struct("<i")
+_LIMIT_AT = 4
+# place of the running job in its claim, from 0 (-1: none), when it began (monotonic seconds), and the
+# seconds that it may take (0: for ever)
+_RUN = struct.Struct("<qdd")
+_RUN_AT = 8
+_JOBS = struct.Struct("<q")
+_JOBS_AT = 40
+_BEAT = struct.Struct("<d")
+_BEAT_AT = 48
+_CURRENT_AT = 64
+_ENDING_AT = _CURRENT_AT + TOKEN_CHARS
+_SIZE = 4096
+
+
+class Progress:
+    """One child's page. Each field is written by one side only, but for the request for waiting jobs."""
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, _SIZE)
+        self.reset()
+
+    def reset(self) -> None:
+        """As a child finds it at its start."""
+        self._page[:_SIZE] = bytes(_SIZE)
+        self.idle()
+
+    # --- the child writes -------------------------------------------------------------------------
+
+    def begin(self, place: int, timeout_s: float) -> float:
+        """A job of the claim in hand starts; returns the monotonic second."""
+        now = time.monotonic()
+        _RUN.pack_into(self._page, _RUN_AT, place, now, timeout_s)
+        return now
+
+    def idle(self) -> None:
+        """No job runs."""
+        _RUN.pack_into(self._page, _RUN_AT, -1, 0.0, 0.0)
+
+    def claimed(self, token: str) -> None:
+        """The claim that is being made, or is in hand; "" for none."""
+        self._page[_CURRENT_AT : _CURRENT_AT + TOKEN_CHARS] = token.ljust(TOKEN_CHARS).encode()
+
+    def ending(self, token: str) -> None:
+        """The claim whose results are on their way; "" for none."""
+        self._page[_ENDING_AT : _ENDING_AT + TOKEN_CHARS] = token.ljust(TOKEN_CHARS).encode()
+
+    def count(self, jobs: int) -> None:
+        """So many jobs have ended in all."""
+        _JOBS.pack_into(self._page, _JOBS_AT, jobs)
+        _BEAT.pack_into(self._page, _BEAT_AT, time.monotonic())
+
+    @property
+    def is_asked(self) -> int:
+        """Whether the parent wants the jobs that wait, or has taken them."""
+        return self._page[_ASK]
+
+    @property
+    def limit(self) -> int:
+        """The place from which on jobs are asked for, or were taken."""
+        value: int = _LIMIT.unpack_from(self._page, _LIMIT_AT)[0]
+        return value
+
+    def answer(self) -> None:
+        """The child has understood which jobs it no longer has."""
+        self._page[_ASK] = NOT_ASKED
+
+    # --- the parent writes ------------------------------------------------------------------------
+
+    def ask(self, limit: int) -> None:
+        _LIMIT.pack_into(self._page, _LIMIT_AT, limit)
+        self._page[_ASK] = ASKED
+
+    def take(self, is_taken: bool) -> None:
+        self._page[_ASK] = TAKEN if is_taken else NOT_ASKED
+
+    def stop(self) -> None:
+        """Ask the child to end after the job in hand."""
+        self._page[_STOP] = 1
+
+    @property
+    def must_stop(self) -> bool:
+        return self._page[_STOP] == 1
+
+    # --- the parent reads -------------------------------------------------------------------------
+
+    @property
+    def running(self) -> tuple[int, float, float]:
+        """Place, beginning and limit of the job that runs; read twice, since it may change meanwhile."""
+        while True:
+            first: tuple[int, float, float] = _RUN.unpack_from(self._page, _RUN_AT)
+            if first == _RUN.unpack_from(self._page, _RUN_AT):
+                return first
+
+    @property
+    def tokens(self) -> tuple[str, str]:
+        """The claim in hand, and the one whose results are on their way; each "" if there is none."""
+        current = self._page[_CURRENT_AT : _CURRENT_AT + TOKEN_CHARS]
+        ending = self._page[_ENDING_AT : _ENDING_AT + TOKEN_CHARS]
+        return current.decode().strip("\0 "), ending.decode().strip("\0 ")
+
+    @property
+    def jobs(self) -> int:
+        value: int = _JOBS.unpack_from(self._page, _JOBS_AT)[0]
+        return value

@@ -1,0 +1,282 @@
+"""`LeaseWorker`: a worker for RQ that claims under leases, in batches, and loses nothing.
+
+    rq worker -w app_srvc.workers.LeaseWorker high default
+
+The parent runs no job. It keeps children that do (`lease/runner.py`), sees to their time limits, and
+does the housekeeping (`lease/housekeeping.py`).
+"""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from random import shuffle
+from types import FrameType
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Worker, worker_registration
+from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
+from rq.logutils import setup_loghandlers
+from rq.utils import now
+from rq.worker import DequeueStrategy
+
+from app_srvc.workers.lease.allowance import Allowance
+from app_srvc.workers.lease.housekeeping import KILLED_TEXT, WORKER_LIFE_S, Housekeeping
+from app_srvc.workers.lease.inheritance import DIED, KILLED, OVERTIME, Inheritance
+from app_srvc.workers.lease.lane import Lane
+from app_srvc.workers.lease.link import own_client
+from app_srvc.workers.lease.rq_path import RqSteps
+from app_srvc.workers.lease.runner import Runner
+
+STOP_LOOK_S = 0.01
+OVERTIME_TEXT = (
+    "rq.timeouts.JobTimeoutException: Task exceeded maximum timeout value ({:g} seconds) and, "
+    "since it went on, was killed"
+)
+
+
+class LeaseWorker(RqSteps, Worker):
+    """Runs RQ jobs in `children` processes that live on, each known to RQ's tools as a worker.
+
+    `child_max_jobs` and `child_max_rss_mb` end a child after so many jobs, or at such a size, and start
+    another; None is never.
+    """
+
+    children = 1
+    child_max_jobs: int | None = None
+    child_max_rss_mb: float | None = None
+
+    def __init__(self, *arguments: Any, children: int | None = None, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.original_connection: Redis = self.connection
+        self.children = children or self.children
+        self._lanes: list[Lane] = []
+        self._strategy = DequeueStrategy.DEFAULT
+        self._stops = 0
+
+    def work(
+        self,
+        burst: bool = False,
+        logging_level: str | None = None,
+        date_format: str = DEFAULT_LOGGING_DATE_FORMAT,
+        log_format: str = DEFAULT_LOGGING_FORMAT,
+        max_jobs: int | None = None,
+        max_idle_time: int | None = None,
+        with_scheduler: bool = False,
+        dequeue_strategy: DequeueStrategy = DequeueStrategy.DEFAULT,
+    ) -> bool:
+        """Run jobs until told to stop; with `burst`, until there is none. True if any was run.
+
+        `max_jobs` and `max_idle_time` (seconds) are for each child. Scheduled jobs are promoted always,
+        so `with_scheduler` changes nothing.
+
+        Raises:
+            ValueError: A worker of this name lives.
+        """
+        for name in ("rq.worker", "rq.job"):
+            setup_loghandlers(logging_level, date_format, log_format, name=name)
+        self._strategy = dequeue_strategy
+        self._lanes = [
+            Lane(self.name if not number else f"{self.name}-{number + 1}")
+            for number in range(self.children)
+        ]
+        client = own_client(self.original_connection)
+        keeping = Housekeeping(
+            self._lanes,
+            self.queue_names(),
+            client,
+            self.log,
+            register=self._register,
+            shut_down=lambda: self.request_stop(signal.SIGINT, None),
+        )
+        run = partial(
+            self._be_a_child,
+            burst=burst,
+            max_jobs=max_jobs,
+            max_idle_s=None if max_idle_time is None else float(max_idle_time),
+        )
+        with _Signals(self.request_stop) as signals:
+            try:
+                self.register_birth()
+                self.log.info("Worker %s: started with PID %d", self.name, os.getpid())
+                keeping.turn()
+                while not all(lane.is_done for lane in self._lanes):
+                    self.start_children(run, signals.descriptors)
+                    self.wait(signals, keeping.wait_s)
+                    self.look_after_children()
+                    keeping.turn()
+            finally:
+                self.end_children()
+                with suppress(RedisError):
+                    self.register_death()
+                keeping.close()
+                client.close()
+                self.log.info("Worker %s: stopped", self.name)
+        return any(lane.jobs for lane in self._lanes)
+
+    # --- children ---------------------------------------------------------------------------------
+
+    def start_children(self, run: Any, close: Sequence[int]) -> None:
+        """Fork the children that are to run and do not."""
+        for lane in self._lanes:
+            if lane.is_due and self._stops:
+                lane.is_done = True
+            elif lane.is_due:
+                others = [fd for each in self._lanes for fd in each.descriptors]
+                lane.start(run, [*close, *others])
+
+    def _be_a_child(self, lane: Lane, wake: int, left: Inheritance | None, **options: Any) -> int:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, lambda *_: lane.progress.stop())
+        self.name, self._is_horse = lane.name, True
+        allowance = Allowance(
+            recycle_jobs=self.child_max_jobs, recycle_mb=self.child_max_rss_mb, **options
+        )
+        return Runner(self, lane.progress, wake, inheritance=left, allowance=allowance).run()
+
+    def wait(self, signals: "_Signals", wait_s: float) -> None:
+        """Until a signal, a child's end, or the time for housekeeping."""
+        links: list[Any] = [lane.link for lane in self._lanes if lane.link is not None]
+        readable, _, _ = select.select([signals.wake, *links], [], [], wait_s)
+        if signals.wake in readable:
+            signals.heard()
+        elif readable:
+            # A child has closed its end: it is gone in a moment.
+            time.sleep(STOP_LOOK_S / 10)
+
+    def look_after_children(self) -> None:
+        """Notice who has ended, and end who does not obey its time limit."""
+        for lane in self._lanes:
+            status = lane.reap()
+            if status is not None and status < 0:
+                self.log.warning("Worker %s: child ended by signal %d", lane.name, -status)
+            limit_s = lane.overdue_s()
+            if limit_s:
+                self.log.error("Worker %s: a job ignores its limit of %g s", lane.name, limit_s)
+                lane.kill(OVERTIME, OVERTIME_TEXT.format(limit_s))
+
+    def end_children(self) -> None:
+        """Whatever happens, no child outlives its parent."""
+        for lane in self._lanes:
+            lane.kill(DIED)
+        while any(lane.is_alive and lane.reap() is None for lane in self._lanes):
+            time.sleep(STOP_LOOK_S)
+
+    def turn_queues(self, order: list[str], taken: str) -> None:
+        """Reorder the queues after a claim, as the dequeue strategy says. Called in a child."""
+        if self._strategy == DequeueStrategy.ROUND_ROBIN:
+            at = order.index(taken) + 1
+            order[:] = order[at:] + order[:at]
+        elif self._strategy == DequeueStrategy.RANDOM:
+            shuffle(order)
+
+    @property
+    def needs_rq_at_failure(self) -> bool:
+        """Whether a failure has to go through RQ's handlers."""
+        return bool(self._exc_handlers) or self.disable_default_exception_handler
+
+    # --- signals ----------------------------------------------------------------------------------
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Stop after the jobs in hand; asked a second time, at once."""
+        self._stops += 1
+        self._stop_requested = True
+        for lane in self._lanes:
+            lane.stop()
+            if self._stops > 1:
+                lane.kill(DIED)
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        for lane in self._lanes:
+            lane.kill(KILLED, KILLED_TEXT)
+
+    # --- registration -----------------------------------------------------------------------------
+
+    def register_birth(self) -> None:
+        """Become known to RQ's tools.
+
+        Raises:
+            ValueError: A worker of this name lives.
+        """
+        if self.connection.exists(self.key) and not self.connection.hexists(self.key, "death"):
+            raise ValueError(f"There exists an active worker named {self.name!r} already")
+        for lane in self._lanes:
+            self._register(lane)
+
+    def register_death(self) -> None:
+        own_name = self.name
+        for lane in self._lanes:
+            self.name = lane.name
+            super().register_death()  # type: ignore[no-untyped-call]
+        self.name = own_name
+
+    def _register(self, lane: Lane) -> None:
+        """Write down who a lane is, in place of anything that is there."""
+        own_name, self.name = self.name, lane.name
+        self.birth_date = self.birth_date or now()
+        self.last_heartbeat = now()
+        try:
+            with self.original_connection.pipeline() as pipeline:
+                pipeline.delete(self.key)
+                pipeline.hset(self.key, mapping={**self.serialize(), "state": "idle"})
+                pipeline.expire(self.key, WORKER_LIFE_S)
+                worker_registration.register(self, pipeline)
+                pipeline.execute()
+        finally:
+            self.name = own_name
+
+    # --- what RQ does, and this worker leaves out -------------------------------------------------
+
+    def _set_connection(self, connection: Redis) -> Redis:
+        """Leave the time-outs as they are: every process makes links of its own."""
+        return connection
+
+    def _set_ip_address(self, connection: Redis) -> None:
+        """One question about this client; RQ lists all."""
+        self.ip_address = "unknown"
+        with suppress(RedisError):
+            self.ip_address = str(connection.client_info().get("addr", "unknown"))
+
+    def run_maintenance_tasks(self) -> None:
+        """None: RQ's would fail the jobs that `rescue` saves."""
+
+    def clean_registries(self) -> None:
+        """None; see `run_maintenance_tasks`."""
+
+
+class _Signals:
+    """SIGINT and SIGTERM, handled while a worker works; each also ends a `select` on `wake`."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def __enter__(self) -> "_Signals":
+        self.wake, self._write = os.pipe()
+        for end in self.descriptors:
+            os.set_blocking(end, False)
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._before = {
+            number: signal.signal(number, self._handle)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        for end in self.descriptors:
+            os.close(end)
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        return self.wake, self._write
+
+    def heard(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self.wake, 4096)
