@@ -102,7 +102,8 @@ class LeaseWorker(RqSteps, Worker):
         )
         with _Signals(self.request_stop) as signals:
             try:
-                self.register_birth()
+                with suppress(RedisError):
+                    self.register_birth()
                 self.log.info("Worker %s: started with PID %d", self.name, os.getpid())
                 keeping.turn()
                 while not all(lane.is_done for lane in self._lanes):

@@ -16,28 +16,10 @@ from rq.defaults import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
 from rq.job import Job, _job_stack
 from rq.utils import import_attribute
 
-# What `claim.lua` returns of a job, in this order, and its id at the end.
-FIELDS = (
-    "data", "status", "suspect", "ttl", "timeout", "result_ttl", "failure_ttl", "rescues",
-    "retries_left", "repeats_left", "success_callback_name", "failure_callback_name",
-    "stopped_callback_name", "webhooks",
-)  # fmt: skip
-DATA, STATUS, SUSPECT, TTL, TIMEOUT, RESULT_TTL, FAILURE_TTL, RESCUES = range(8)
-RETRIES_LEFT, REPEATS_LEFT, ON_SUCCESS, ON_FAILURE, ON_STOPPED, WEBHOOKS, ID = range(8, 15)
+# A job as `claim.lua` returns it, by these places.
+ID, DATA, TIMEOUT, RESULT_TTL, FAILURE_TTL, RESCUES, MORE = range(7)
 
 RawJob = list[Any]
-
-
-def has_more(raw: RawJob) -> bool:
-    """Whether a job asks for what RQ's own code does at its end, however it ends."""
-    return bool(
-        raw[ON_SUCCESS]
-        or raw[REPEATS_LEFT]
-        or raw[WEBHOOKS]
-        or raw[ON_FAILURE]
-        or raw[ON_STOPPED]
-        or raw[RETRIES_LEFT]
-    )
 
 
 class LazyJob(Job):

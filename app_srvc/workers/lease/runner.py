@@ -28,7 +28,7 @@ from app_srvc.workers.lease.inheritance import Heir, Inheritance
 from app_srvc.workers.lease.limits import TimeLimit
 from app_srvc.workers.lease.link import CLAIM, HAND_BACK, Call, ScriptLink, own_client
 from app_srvc.workers.lease.patience import Patience, Stopped
-from app_srvc.workers.lease.plain import FIELDS, RawJob
+from app_srvc.workers.lease.plain import RawJob
 from app_srvc.workers.lease.progress import ASKED, NOT_ASKED, Progress
 from app_srvc.workers.lease.rq_path import LeaseLostError, RqPath
 
@@ -176,7 +176,7 @@ class Runner:
             *(f"rq:queue:{name}" for name in names),
         )
         now = self._stamps.text(time.time())
-        arguments = (self._token, worker.name, LEASE_S, most, now, len(FIELDS), *FIELDS, *names)
+        arguments = (self._token, worker.name, LEASE_S, most, now, *names)
         return Call(CLAIM, keys, arguments)
 
     # --- run --------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class Runner:
         try:
             limit_s = self._limit_of(raw)
             self._limit.begin(self._progress.begin(place, limit_s), limit_s)
-            if raw[plain.RESCUES] or plain.has_more(raw):
+            if raw[plain.RESCUES] or raw[plain.MORE]:
                 self._limit.end()
                 self._run_with_rq(raw, batch)
                 return

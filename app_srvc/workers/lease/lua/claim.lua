@@ -12,27 +12,31 @@
 --
 -- ARGV 1 E, a token for this claim; the same one asks again, if a reply was lost   2 W
 --      3 length of the lease, seconds   4 how many jobs at most   5 now, as RQ writes times
---      6 how many fields of a job to return   … their names: data, status, suspect, ttl, …
---      … the names of the queues, as KEYS 5…
+--      6… the names of the queues, as KEYS 5…
 -- Returns {what, queue's place in KEYS 5…, jobs, dropped}. What is "jobs", "empty", "suspended" or
--- "paused" (empty but for paused queues). A job is {values of the fields…, id}; dropped is
+-- "paused" (empty but for paused queues). A job is {J, data, timeout, result_ttl, failure_ttl,
+-- rescues, more}, where "more" is "1" if it asks for what RQ's own code does at its end; dropped is
 -- entry, reason, entry, reason… of what stood in the queue and is no job.
 
 local claim, worker, token, name = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local lease_s, most, now_text = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local fields = {}
-for at = 1, tonumber(ARGV[6]) do fields[at] = ARGV[6 + at] end
-local names_from = 6 + #fields
+local names_from = 5
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+-- Written out once: Redis would do it for each use.
+local now_s = string.format('%.6f', now)
+local ends_s, gone_s = string.format('%.6f', now + lease_s), string.format('%.6f', now + lease_s + 60)
 local STATUSES = {queued = 1, created = 1, scheduled = 1, deferred = 1, started = 1, finished = 1, failed = 1,
   stopped = 1}
 
+-- The job as it is returned, its status, whether it must run alone, and whether its hash has a life.
 local function read(id)
-  local values = redis.pcall('HMGET', 'rq:job:' .. id, unpack(fields))
-  if values.err or not values[1] then return nil end
-  values[#fields + 1] = id
-  return values
+  local v = redis.pcall('HMGET', 'rq:job:' .. id, 'data', 'status', 'timeout', 'result_ttl', 'failure_ttl',
+    'rescues', 'suspect', 'ttl', 'retries_left', 'repeats_left', 'webhooks', 'success_callback_name',
+    'failure_callback_name', 'stopped_callback_name')
+  if v.err or not v[1] then return nil end
+  local more = v[9] or v[10] or v[11] or (v[12] or '') .. (v[13] or '') .. (v[14] or '') ~= ''
+  return {id, v[1], v[3], v[4], v[5], v[6], more and '1' or false}, v[2], v[7], v[8]
 end
 
 -- Asked again: what is still in hand.
@@ -44,8 +48,8 @@ if #held > 0 then
   end
   for at = 2, #held do
     if redis.call('ZSCORE', 'rq:wip:' .. held[1], held[at] .. ':' .. token) then
-      local values = read(held[at])
-      if values then jobs[#jobs + 1] = values end
+      local job = read(held[at])
+      if job then jobs[#jobs + 1] = job end
     end
   end
   return {'jobs', place, jobs, {}}
@@ -82,14 +86,13 @@ local function take(queue, queue_name)
   if kind ~= 'zset' and kind ~= 'none' then return jobs, dropped end
   local ids = redis.pcall('LRANGE', queue, 0, most - 1)
   if ids.err then return jobs, dropped end
-  local seen, entries, scores = {}, {}, {}
+  local seen, entries, scores, lasting = {}, {}, {}, {}
   for _, id in ipairs(ids) do
-    local problem, job
+    local problem, job, status, is_suspect, ttl
     if #id > 200 or not string.find(id, '^[%w_%-]+$') then
       problem = 'bad id'
     else
-      job = read(id)
-      local status = job and job[2]
+      job, status, is_suspect, ttl = read(id)
       if not job then
         problem = 'no job'
       elseif status and not STATUSES[status] then
@@ -103,11 +106,12 @@ local function take(queue, queue_name)
       dropped[#dropped + 1] = problem
     else
       -- A job that was in hand when a whole worker died runs alone, so that it is known who is to blame.
-      if job[3] and #jobs > 0 then break end
+      if is_suspect and #jobs > 0 then break end
       seen[id] = true
       jobs[#jobs + 1] = job
       entries[#entries + 1] = id
-      if job[3] then
+      if ttl then lasting[#lasting + 1] = id end
+      if is_suspect then
         looked_at = looked_at + 1
         break
       end
@@ -118,9 +122,8 @@ local function take(queue, queue_name)
   -- The first write: with Redis' memory full, the ones after it are allowed, as they free more than they take.
   redis.call('DEL', claim)
   if #jobs > 0 then
-    local ends = now + lease_s
     for at, id in ipairs(entries) do
-      scores[2 * at - 1] = ends
+      scores[2 * at - 1] = ends_s
       scores[2 * at] = id .. ':' .. token
     end
     redis.call('ZADD', wip, unpack(scores))
@@ -130,13 +133,14 @@ local function take(queue, queue_name)
   redis.call('LTRIM', queue, looked_at, -1)
   for _, id in ipairs(entries) do
     local execution, executions = 'rq:execution:' .. id .. ':' .. token, 'rq:executions:' .. id
-    redis.call('HSET', execution, 'id', token, 'created_at', now, 'last_heartbeat', now, 'worker_name', name)
-    redis.call('EXPIRE', execution, lease_s + 60)
-    redis.pcall('ZADD', executions, now + lease_s + 60, token)
-    redis.call('EXPIRE', executions, lease_s + 60)
+    -- These get a life when the lease is renewed; most are gone before.
+    redis.call('HSET', execution, 'id', token, 'created_at', now_s, 'last_heartbeat', now_s,
+      'worker_name', name)
+    redis.pcall('ZADD', executions, gone_s, token)
     redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', now_text,
       'last_heartbeat', now_text, 'worker_name', name)
   end
+  for _, id in ipairs(lasting) do redis.call('PERSIST', 'rq:job:' .. id) end
   return jobs, dropped
 end
 
@@ -149,11 +153,8 @@ for at = 5, #KEYS do
     local jobs, dropped = take(KEYS[at], queue_name)
     for _, word in ipairs(dropped) do all_dropped[#all_dropped + 1] = word end
     if #jobs > 0 then
-      for _, job in ipairs(jobs) do
-        if job[4] then redis.call('PERSIST', 'rq:job:' .. job[#fields + 1]) end
-      end
       if redis.call('EXISTS', worker) == 1 then
-        redis.call('HSET', worker, 'state', 'busy', 'current_job', jobs[1][#fields + 1])
+        redis.call('HSET', worker, 'state', 'busy', 'current_job', jobs[1][1])
       end
       return {'jobs', at - 4, jobs, all_dropped}
     end

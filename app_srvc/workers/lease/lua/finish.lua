@@ -23,6 +23,29 @@ end
 local scores = count > 0 and redis.call('ZMSCORE', wip, unpack(entries)) or {}
 local has_dependents = count > 0 and redis.call('EXISTS', unpack(dependents)) > 0
 
+-- The score in a registry; written out once for each length of life.
+local seconds = {}
+local function last_second(outcome, life_s)
+  if life_s < 0 then return outcome == 's' and '+inf' or '-1' end
+  local text = seconds[life_s]
+  if not text then
+    text = string.format('%d', now + life_s)
+    seconds[life_s] = text
+  end
+  return text
+end
+
+-- As RQ's `Result` is written. Not a call more than needed: this is done for every job.
+local function add_result(key, type, outcome, began, ended, payload)
+  if payload == '' then
+    return redis.pcall('XADD', key, '*', 'type', type, 'worker_name', name, 'execution_id', token,
+      'execution_started_at', began, 'execution_ended_at', ended)
+  end
+  return redis.pcall('XADD', key, '*', 'type', type, 'worker_name', name,
+    outcome == 's' and 'return_value' or 'exc_string', payload, 'execution_id', token,
+    'execution_started_at', began, 'execution_ended_at', ended)
+end
+
 local ended, gone, finished, failed = {}, {}, {}, {}
 local successes, failures, worked = 0, 0, 0
 for at = 0, count - 1 do
@@ -43,33 +66,26 @@ for at = 0, count - 1 do
     if life_s == 0 then
       gone[#gone + 1] = key
       gone[#gone + 1] = key .. ':dependencies'
-    elseif redis.call('EXISTS', key) == 1 then
+    elseif redis.call('HSET', key, 'status', outcome == 's' and 'finished' or 'failed',
+        'started_at', ARGV[base + 2], 'ended_at', ARGV[base + 3]) == 3 then
+      -- There was no hash: somebody deleted the job while it ran.
+      gone[#gone + 1] = key
+    else
       local registry = outcome == 's' and finished or failed
-      local word = outcome == 's' and '+inf' or -1
-      registry[#registry + 1] = life_s < 0 and word or now + life_s
+      registry[#registry + 1] = last_second(outcome, life_s)
       registry[#registry + 1] = id
-      redis.call('HSET', key, 'status', outcome == 's' and 'finished' or 'failed',
-        'started_at', ARGV[base + 2], 'ended_at', ARGV[base + 3], 'last_heartbeat', ARGV[base + 3])
-      local results, field = 'rq:results:' .. id, outcome == 's' and 'return_value' or 'exc_string'
-      local words = {'*', 'type', outcome == 's' and 1 or 2, 'worker_name', name}
-      if payload ~= '' then
-        words[#words + 1] = field
-        words[#words + 1] = payload
-      end
-      words[#words + 1] = 'execution_id'
-      words[#words + 1] = token
-      words[#words + 1] = 'execution_started_at'
-      words[#words + 1] = ARGV[base + 4]
-      words[#words + 1] = 'execution_ended_at'
-      words[#words + 1] = ARGV[base + 5]
+      local results, type = 'rq:results:' .. id, outcome == 's' and '1' or '2'
       -- A new stream reserves 4 kB for entries to come; its copy takes only what it needs.
-      redis.call('XADD', KEYS[6], unpack(words))
+      add_result(KEYS[6], type, outcome, ARGV[base + 4], ARGV[base + 5], payload)
       local copied = redis.pcall('COPY', KEYS[6], results)
       redis.call('DEL', KEYS[6])
-      if copied ~= 1 then redis.pcall('XADD', results, 'MAXLEN', 10, unpack(words)) end
+      if copied ~= 1 then
+        add_result(results, type, outcome, ARGV[base + 4], ARGV[base + 5], payload)
+        redis.pcall('XTRIM', results, 'MAXLEN', 10)
+      end
       if life_s > 0 then
-        redis.call('EXPIRE', key, life_s)
-        redis.call('EXPIRE', results, life_s)
+        redis.call('EXPIRE', key, ARGV[base + 6])
+        redis.call('EXPIRE', results, ARGV[base + 6])
       else
         redis.call('PERSIST', results)
       end
