@@ -31,6 +31,7 @@ from app_srvc.workers.lease.inheritance import DIED, KILLED, OVERTIME, Inheritan
 from app_srvc.workers.lease.lane import Lane
 from app_srvc.workers.lease.link import own_client
 from app_srvc.workers.lease.rq_path import RqSteps
+from app_srvc.workers.lease.rq_runner import RqRunner
 from app_srvc.workers.lease.runner import Runner
 
 STOP_LOOK_S = 0.01
@@ -47,6 +48,7 @@ class LeaseWorker(RqSteps, Worker):
     another; None is never.
     """
 
+    runner_class: type[Runner] = RqRunner
     children = 1
     child_max_jobs: int | None = None
     child_max_rss_mb: float | None = None
@@ -138,7 +140,8 @@ class LeaseWorker(RqSteps, Worker):
         allowance = Allowance(
             recycle_jobs=self.child_max_jobs, recycle_mb=self.child_max_rss_mb, **options
         )
-        return Runner(self, lane.progress, wake, inheritance=left, allowance=allowance).run()
+        runner = self.runner_class(self, lane.progress, wake, inheritance=left, allowance=allowance)
+        return runner.run()
 
     def wait(self, signals: "_Signals", wait_s: float) -> None:
         """Until a signal, a child's end, or the time for housekeeping."""

@@ -4,17 +4,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
-from app_srvc.workers.lease import plain
 from app_srvc.workers.lease.link import FINISH, Call, ScriptLink, own_client
-from app_srvc.workers.lease.plain import ID, RawJob
+from app_srvc.workers.lease.plain import ID, RawJob, Stamps
 from app_srvc.workers.lease.progress import Progress
-from app_srvc.workers.lease.rq_path import RqPath
 
 if TYPE_CHECKING:
     from app_srvc.workers.lease_worker import LeaseWorker
@@ -60,20 +58,25 @@ class Ends:
     """The ends of one child's jobs.
 
     `note` an end, `close` a batch, send `calls()` over the link of the child together with its next
-    claim, and `settle` when the jobs of that claim have run.
+    claim, and `settle` when the jobs of that claim have run. `end_left(token, queue, values)` ends a
+    job that others depend on.
     """
 
     def __init__(
-        self, worker: "LeaseWorker", link: ScriptLink, rq_path: RqPath, progress: Progress
+        self,
+        worker: "LeaseWorker",
+        link: ScriptLink,
+        progress: Progress,
+        end_left: Callable[[str, str, tuple[Any, ...]], None],
     ) -> None:
         self._worker = worker
         self._log: logging.Logger = worker.log
         self._link = link
-        self._rq = rq_path
+        self._end_left = end_left
         self._progress = progress
-        self._stamps = plain.Stamps()
+        self._stamps = Stamps()
         self._unsent: deque[Report] = deque()
-        # Others depend on these, so RQ's own code ends them: token, queue, and the eight values.
+        # Others depend on these: token, queue, and the eight values.
         self._left: deque[tuple[str, str, tuple[Any, ...]]] = deque()
         self._batch: Batch | None = None
         self._is_closed = threading.Event()
@@ -161,20 +164,6 @@ class Ends:
                 for at in range(0, len(report.rows), WIDTH)
             }
             self._left += [(report.token, report.queue, rows[id]) for id in left]
-
-    def _end_left(self, token: str, queue: str, row: tuple[Any, ...]) -> None:
-        id, outcome, _, _, began, ended, _, payload = row
-        try:
-            job = self._rq.take(id.decode(), queue, token)
-            if outcome == b"s":
-                value = plain.unpacked_result(self._worker.serializer, payload)
-                self._rq.succeed(job, value, float(began), float(ended))
-            else:
-                self._rq.fail(job, plain.unpacked_error(payload), float(began), float(ended))
-        except RedisError:
-            raise
-        except Exception:
-            self._log.exception("Worker %s: job %s could not be ended", self._worker.name, id)
 
     def _flush_behind_slow_jobs(self) -> None:
         """While a job takes long, report those of its batch that ended before it."""

@@ -11,16 +11,17 @@
 --        rq:executions:J  zset  E is added
 --
 -- ARGV 1 E, a token for this claim; the same one asks again, if a reply was lost   2 W
---      3 length of the lease, seconds   4 how many jobs at most   5 now, as RQ writes times
---      6… the names of the queues, as KEYS 5…
+--      3 length of the lease, seconds   4 how many jobs at most   5 largest data that is taken, bytes; 0 for any
+--      6 now, as RQ writes times   7… the names of the queues, as KEYS 5…
 -- Returns {what, queue's place in KEYS 5…, jobs, dropped}. What is "jobs", "empty", "suspended" or
 -- "paused" (empty but for paused queues). A job is {J, data, timeout, result_ttl, failure_ttl,
 -- rescues, more}, where "more" is "1" if it asks for what RQ's own code does at its end; dropped is
 -- entry, reason, entry, reason… of what stood in the queue and is no job.
 
 local claim, worker, token, name = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
-local lease_s, most, now_text = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local names_from = 5
+local lease_s, most, now_text = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[6]
+local max_bytes = tonumber(ARGV[5])
+local names_from = 6
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 -- Written out once: Redis would do it for each use.
@@ -92,8 +93,16 @@ local function take(queue, queue_name)
     if #id > 200 or not string.find(id, '^[%w_%-]+$') then
       problem = 'bad id'
     else
-      job, status, is_suspect, ttl = read(id)
-      if not job then
+      local key = 'rq:job:' .. id
+      if max_bytes > 0 and redis.call('TYPE', key).ok == 'hash'
+        and redis.call('HSTRLEN', key, 'data') > max_bytes then
+        problem = 'too large'
+      else
+        job, status, is_suspect, ttl = read(id)
+      end
+      if problem then
+        -- It is not even read.
+      elseif not job then
         problem = 'no job'
       elseif status and not STATUSES[status] then
         problem = status == 'canceled' and 'canceled' or 'unknown status'
