@@ -43,7 +43,8 @@ class Kind:
     `queue` is the name of the setting that names the queue. `schema` is a pydantic model that every
     payload of this `version` fits. `handler` is `handle(payload, context) -> Effect`. `effects` is
     `count_effects(session) -> int`: how many effects of this kind carry a message's id, for the books.
-    `key_field` is the payload's field that people search by.
+    `key_field` is the payload's field that people search by. With `isolate`, each run has a process of
+    its own: for work that may leak, crash or take memory without end.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Kind:
     key_field: str | None = None
     timeout_s: int = 60
     retry: RetryPolicy = RetryPolicy()
+    isolate: bool = False
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(

@@ -33,10 +33,13 @@ UNKNOWN_KIND_DELAY_S = 5.0
 # A worker that died says nothing against the work: it should go on soon.
 MAX_DELAY_AFTER_LOSS_S = 1.0
 
-KILLED, LOST, TIMEOUT = "killed", "lost", "timeout"
+KILLED, LOST, TIMEOUT, POISON = "killed", "lost", "timeout", "poison"
+# A message whose process died so often is to blame for it itself.
+POISON_AFTER = 3
 LOSSES = {
     KILLED: "The process that did the work was killed.",
     LOST: "The worker was lost in the middle of the work.",
+    POISON: "The process that did the work died time and again.",
     TIMEOUT: "The work took too long and did not obey the time limit; its process was killed.",
 }
 
@@ -93,7 +96,12 @@ def process_message(
 def record_lost_try(
     runtime: Runtime, row: Message, *, reason: str, now: datetime, worker: str | None = None
 ) -> Outcome:
-    """Count a try whose process did not live to count it itself (`killed`, `timeout`, `lost`)."""
+    """Count a try whose process did not live to count it itself (`killed`, `timeout`, `lost`).
+
+    The third one that was killed or lost makes the message poison: it fails for good.
+    """
+    is_poison = reason in (KILLED, LOST) and _losses(runtime, row) + 1 >= POISON_AFTER
+    reason = POISON if is_poison else reason
     attempt = MessageTry(
         message_id=row.id,
         number=row.tries + 1,
@@ -105,7 +113,16 @@ def record_lost_try(
         started_at=None,
         ended_at=now,
     )
-    return _count_try(runtime, row, attempt, is_permanent=False)
+    return _count_try(runtime, row, attempt, is_permanent=is_poison)
+
+
+def _losses(runtime: Runtime, row: Message) -> int:
+    """How often a message has lost its process, since it was accepted or replayed."""
+    kind = runtime.kinds.get(row.kind)
+    before = 0 if kind is None else row.max_tries - kind.retry.max_tries
+    with runtime.database.read() as session:
+        tries = store.list_tries(session, row.id)
+    return sum(one.number > before and one.reason in (KILLED, LOST) for one in tries)
 
 
 def _load(runtime: Runtime, message_id: str) -> Message | None:

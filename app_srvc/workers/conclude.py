@@ -1,26 +1,17 @@
 """What becomes of a job, by what its run reported: one step inside Redis."""
 
-from app_srvc.messages.handling import DONE, FAILED, HAND_BACK, RETRY
-from app_srvc.settings import Settings
-from app_srvc.workers.horse import Report
+from app_srvc.messages.handling import HAND_BACK, RETRY
 from app_srvc.workers.leases import Lease, Leases
-from app_srvc.workers.run import HAND_BACK_S
+from app_srvc.workers.run import HAND_BACK_S, Report
 
 
-def conclude(
-    leases: Leases, lease: Lease, report: Report, worked_s: float, settings: Settings
-) -> bool:
-    """Move a job to where its report says; False if its lease was taken away.
+def conclude(leases: Leases, lease: Lease, report: Report, worked_s: float) -> bool:
+    """Move a job that is not at its end to where its report says; False if its lease was taken away.
 
     A job of which nobody knows how it went keeps its place, with its lease ended: the keeper settles
     it with the ledger.
     """
     action, reason = report["action"], report.get("reason")
-    if action == DONE:
-        return leases.finish(lease, life_s=settings.job_result_ttl_s, worked_s=worked_s)
-    if action == FAILED:
-        words = f"{reason or 'failed'}: message {lease.job.id}"
-        return leases.fail(lease, words, life_s=settings.job_failure_ttl_s, worked_s=worked_s)
     if action in (RETRY, HAND_BACK):
         tries, delay_s = report.get("attempt"), report.get("delay_s")
         return leases.reschedule(

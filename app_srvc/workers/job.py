@@ -83,6 +83,10 @@ class AppJob(Job):
             self._func_name, self._args = call
             self._data = json.dumps([*call[:1], None, list(call[1]), {}]).encode()
 
+    def restore_meta(self, raw: Any) -> None:
+        """Take over what stands in the hash as `meta`, as far as it can be used."""
+        self.meta = _Fields({"meta": raw}).read("meta", _meta) or {}
+
     @property
     def run_timeout_s(self) -> int:
         return int(self.timeout or DEFAULT_TIMEOUT_S)

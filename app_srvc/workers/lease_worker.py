@@ -33,6 +33,7 @@ from app_srvc.workers.lease.link import own_client
 from app_srvc.workers.lease.rq_path import RqSteps
 from app_srvc.workers.lease.rq_runner import RqRunner
 from app_srvc.workers.lease.runner import Runner
+from app_srvc.workers.lease.signals import StopSignals
 
 STOP_LOOK_S = 0.01
 OVERTIME_TEXT = (
@@ -49,6 +50,8 @@ class LeaseWorker(RqSteps, Worker):
     """
 
     runner_class: type[Runner] = RqRunner
+    # Whether this worker also promotes and rescues, as any may.
+    shares_work = True
     children = 1
     child_max_jobs: int | None = None
     child_max_rss_mb: float | None = None
@@ -92,7 +95,8 @@ class LeaseWorker(RqSteps, Worker):
             self._lanes,
             self.queue_names(),
             client,
-            self.log,
+            self.tell,
+            shares_work=self.shares_work,
             register=self._register,
             shut_down=lambda: self.request_stop(signal.SIGINT, None),
         )
@@ -102,15 +106,17 @@ class LeaseWorker(RqSteps, Worker):
             max_jobs=max_jobs,
             max_idle_s=None if max_idle_time is None else float(max_idle_time),
         )
-        with _Signals(self.request_stop) as signals:
+        with StopSignals(self.request_stop) as signals:
             try:
+                self.on_start()
                 with suppress(RedisError):
                     self.register_birth()
-                self.log.info("Worker %s: started with PID %d", self.name, os.getpid())
+                self.tell("info", "worker_started", pid=os.getpid())
                 keeping.turn()
                 while not all(lane.is_done for lane in self._lanes):
                     self.start_children(run, signals.descriptors)
                     self.wait(signals, keeping.wait_s)
+                    self.on_turn()
                     self.look_after_children()
                     keeping.turn()
             finally:
@@ -119,8 +125,19 @@ class LeaseWorker(RqSteps, Worker):
                     self.register_death()
                 keeping.close()
                 client.close()
-                self.log.info("Worker %s: stopped", self.name)
+                self.tell("info", "worker_stopped", jobs=sum(lane.jobs for lane in self._lanes))
         return any(lane.jobs for lane in self._lanes)
+
+    def tell(self, level: str, event: str, **fields: Any) -> None:
+        """Log an event. A subclass may have another log."""
+        words = "".join(f" {name}={value}" for name, value in fields.items())
+        getattr(self.log, level)("Worker %s: %s%s", self.name, event, words)
+
+    def on_turn(self) -> None:
+        """Called every few hundredths of a second. For a subclass."""
+
+    def on_start(self) -> None:
+        """Called once, before the first child is forked. For a subclass."""
 
     # --- children ---------------------------------------------------------------------------------
 
@@ -143,7 +160,7 @@ class LeaseWorker(RqSteps, Worker):
         runner = self.runner_class(self, lane.progress, wake, inheritance=left, allowance=allowance)
         return runner.run()
 
-    def wait(self, signals: "_Signals", wait_s: float) -> None:
+    def wait(self, signals: StopSignals, wait_s: float) -> None:
         """Until a signal, a child's end, or the time for housekeeping."""
         links: list[Any] = [lane.link for lane in self._lanes if lane.link is not None]
         readable, _, _ = select.select([signals.wake, *links], [], [], wait_s)
@@ -158,10 +175,10 @@ class LeaseWorker(RqSteps, Worker):
         for lane in self._lanes:
             status = lane.reap()
             if status is not None and status < 0:
-                self.log.warning("Worker %s: child ended by signal %d", lane.name, -status)
+                self.tell("warning", "worker_child_ended", lane=lane.name, signal=-status)
             limit_s = lane.overdue_s()
             if limit_s:
-                self.log.error("Worker %s: a job ignores its limit of %g s", lane.name, limit_s)
+                self.tell("error", "job_ignores_its_limit", lane=lane.name, limit_s=limit_s)
                 lane.kill(OVERTIME, OVERTIME_TEXT.format(limit_s))
 
     def end_children(self) -> None:
@@ -251,36 +268,3 @@ class LeaseWorker(RqSteps, Worker):
 
     def clean_registries(self) -> None:
         """None; see `run_maintenance_tasks`."""
-
-
-class _Signals:
-    """SIGINT and SIGTERM, handled while a worker works; each also ends a `select` on `wake`."""
-
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-
-    def __enter__(self) -> "_Signals":
-        self.wake, self._write = os.pipe()
-        for end in self.descriptors:
-            os.set_blocking(end, False)
-        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        self._before = {
-            number: signal.signal(number, self._handle)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup)
-        for end in self.descriptors:
-            os.close(end)
-
-    @property
-    def descriptors(self) -> tuple[int, int]:
-        return self.wake, self._write
-
-    def heard(self) -> None:
-        with suppress(BlockingIOError):
-            os.read(self.wake, 4096)

@@ -72,11 +72,7 @@ class Pool:
         self._probe_link = open_redis(settings, caller="web")
         self._database = TimedCheck(self._runtime.database.ping, DATABASE_TIMEOUT_S)
         self._supervisor = Supervisor(
-            [
-                _worker_spec(settings, queue, number)
-                for queue in queues
-                for number in range(processes)
-            ],
+            [_worker_spec(settings, queue, processes) for queue in queues],
             own_groups=False,
         )
         self._keeper_is_alive: Callable[[], bool] = lambda: True
@@ -201,11 +197,11 @@ class Pool:
         return missing
 
 
-def _worker_spec(settings: Settings, queue: str, number: int) -> ChildSpec:
+def _worker_spec(settings: Settings, queue: str, processes: int) -> ChildSpec:
     return ChildSpec(
-        name=f"{queue}-{number + 1}",
-        argv=(sys.executable, "-m", "app_srvc.workers.process", queue),
+        name=queue,
+        argv=(sys.executable, "-m", "app_srvc.workers.process", queue, str(processes)),
         env=environment(),
         stop_grace_s=STOP_GRACE_S,
-        run=partial(serve_queue, settings, queue),
+        run=partial(serve_queue, settings, queue, processes),
     )

@@ -1,4 +1,4 @@
-"""One worker process of a pool: `python -m app_srvc.workers.process QUEUE`."""
+"""The worker of one queue of a pool: `python -m app_srvc.workers.process QUEUE PROCESSES`."""
 
 import sys
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from app_srvc.workers.tasks import make_tasks, warm_up
 
 def main(arguments: Sequence[str]) -> int:
     """Work on a queue until told to stop, or until the parent is gone."""
-    (queue,) = arguments
+    queue, processes = arguments
     settings = Settings.from_env(part="worker")
     configure_logs(settings)
-    return serve_queue(settings, queue)
+    return serve_queue(settings, queue, int(processes))
 
 
-def serve_queue(settings: Settings, queue: str) -> int:
-    """The life of a worker process, whose standard input is the link to its parent."""
+def serve_queue(settings: Settings, queue: str, processes: int) -> int:
+    """The life of a worker with so many children, whose standard input is the link to its parent."""
     runtime = open_runtime(settings)
     connection = open_redis(settings, caller="loop")
     worker = AppWorker(
@@ -29,6 +29,7 @@ def serve_queue(settings: Settings, queue: str) -> int:
         runtime,
         make_tasks(runtime),
         connection=connection,
+        children=processes,
         link=ParentLink(),
         warm_up=partial(warm_up, runtime, queue),
     )

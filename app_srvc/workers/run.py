@@ -1,40 +1,42 @@
-"""What happens inside a horse: one task, and a report of what becomes of its job."""
+"""One run of a task, and the report of what becomes of its job."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
+from rq.timeouts import JobTimeoutException
 
 from app_srvc.errors import LedgerUnavailableError
 from app_srvc.logs import get_logger
 from app_srvc.messages.handling import HAND_BACK
-from app_srvc.runtime import Runtime
-from app_srvc.workers.horse import Report
 from app_srvc.workers.leases import Lease
 from app_srvc.workers.tasks import Caller, Task
 
 HAND_BACK_S = 1.0
+Report = Mapping[str, Any]
 
 # An action besides those of an outcome: nobody knows how the task went.
 LOST = "lost"
 LEDGER_AWAY = "ledger_away"
 
+HANDED_BACK: Report = {"action": HAND_BACK, "delay_s": HAND_BACK_S, "reason": LEDGER_AWAY}
+
 log = get_logger(__name__)
 
 
-def run_task(runtime: Runtime, tasks: Mapping[str, Task], worker: str, lease: Lease) -> Report:
-    """Run the task of a job within its time limit, and report. Never raises.
+def run_task(task: Task, worker: str, lease: Lease, at_end: Callable[[], None]) -> Report:
+    """Run the task of a job, and report. Never raises.
 
-    The time limit is an exception in the middle of whatever runs. A task that takes it for a failed
-    try has counted it; one that lets it pass has not, so the job is lost then.
+    The time limit, which `at_end` lifts, is an exception in the middle of whatever runs. A task that
+    takes it for a failed try has counted it; one that lets it pass has not, so the job is lost then.
     """
-    runtime.database.release_after_fork()
-    task = tasks[lease.job.func_name or ""]
     caller = Caller(worker, lease.execution_id)
     try:
-        with UnixSignalDeathPenalty(lease.job.run_timeout_s, JobTimeoutException):
+        try:
             outcome = task.run(caller, *lease.job.args)
+        finally:
+            at_end()
     except LedgerUnavailableError:
-        return {"action": HAND_BACK, "delay_s": HAND_BACK_S, "reason": LEDGER_AWAY}
+        return HANDED_BACK
     except JobTimeoutException:
         return {"action": LOST, "reason": "timeout"}
     except BaseException as error:

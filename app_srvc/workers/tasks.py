@@ -33,10 +33,14 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`run(caller, *arguments)` does the work; `accepts(arguments)` says whether they have the form."""
+    """`run(caller, *arguments)` does the work; `accepts(arguments)` says whether they have the form.
+
+    `is_isolated(arguments)` says whether the run needs a process of its own. It may ask the ledger.
+    """
 
     run: Callable[..., Outcome]
     accepts: Callable[[Sequence[object]], bool]
+    is_isolated: Callable[[Sequence[object]], bool]
 
 
 def make_tasks(runtime: Runtime) -> Mapping[str, Task]:
@@ -54,10 +58,18 @@ def make_tasks(runtime: Runtime) -> Mapping[str, Task]:
         outcome: Outcome = load(RUN_CYCLE)(runtime, robot, generation, number, owner=owner)
         return outcome
 
+    def is_isolated(arguments: Sequence[object]) -> bool:
+        isolated = {kind.name for kind in runtime.kinds.values() if kind.isolate}
+        if not isolated:
+            return False
+        with runtime.database.read() as session:
+            row = store.find_message(session, str(arguments[0]))
+            return row is not None and row.kind in isolated
+
     return MappingProxyType(
         {
-            PROCESS_TASK: Task(process_message, accepts_message),
-            CYCLE_TASK: Task(run_cycle, accepts_cycle),
+            PROCESS_TASK: Task(process_message, accepts_message, is_isolated),
+            CYCLE_TASK: Task(run_cycle, accepts_cycle, lambda arguments: False),
         }
     )
 

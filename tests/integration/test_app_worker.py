@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from redis import Redis
 from rq import Queue, Worker
@@ -25,9 +26,11 @@ from rq.suspension import resume, suspend
 
 from app_srvc.messages.dispatch import PROCESS_TASK
 from app_srvc.runtime import Runtime
-from app_srvc.workers.app_worker import AppWorker
-from app_srvc.workers.leases import LEASE_S, Leases
-from app_srvc.workers.tasks import make_tasks
+from app_srvc.workers.job import AppJob
+from app_srvc.workers.lease.link import FINISH, HAND_BACK, RENEW, Call, ScriptLink
+from app_srvc.workers.lease.runner import LEASE_S
+from app_srvc.workers.leases import Lease, Leases
+from tests.support.leases import claim
 from tests.support.messages import accept_note, read_message
 from tests.support.servers import PostgresServer, ValkeyServer
 from tests.support.waiting import holds_for, wait_until
@@ -58,9 +61,9 @@ def worker(nursery: Nursery, world: Runtime, tmp_path: Path) -> Iterator[WorkerP
 
 
 @pytest.fixture
-def own_worker(world: Runtime, valkey: ValkeyServer) -> AppWorker:
-    """A worker in the test's own process, to be led through its steps by hand."""
-    return AppWorker(QUEUE, world, make_tasks(world), connection=valkey.client)
+def link(valkey: ValkeyServer) -> ScriptLink:
+    """What a child has, to take the steps of a job by hand."""
+    return ScriptLink(valkey.client)
 
 
 def job_field(redis: Redis, job_id: str, field: str) -> str:
@@ -197,7 +200,6 @@ REFUSED: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
         lambda mark: {"data": json.dumps([PROCESS_TASK, None, ["../x"], {}])},
         "not the arguments of the task",
     ),
-    "an unknown status": (lambda mark: {"status": "weird"}, "status: ValueError"),
     "a time limit that is no number": (lambda mark: {"timeout": "abc"}, "timeout: ValueError"),
     "nothing": (lambda mark: {"data": ""}, "data: missing"),
 }
@@ -205,7 +207,7 @@ REFUSED: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_job_that_must_not_run_is_set_aside(
-    name: str, world: Runtime, own_worker: AppWorker, valkey: ValkeyServer, tmp_path: Path
+    name: str, world: Runtime, worker: WorkerProcess, valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     mark = tmp_path / "ran"
     make, reason = REFUSED[name]
@@ -215,11 +217,8 @@ def test_a_job_that_must_not_run_is_set_aside(
     fields = {"data": good, "status": "queued", "meta": "{}", "timeout": 5, **make(mark)}
     redis.hset("rq:job:bad", mapping=fields)
     redis.rpush(f"rq:queue:{QUEUE}", "bad")
-    lease = own_worker.claim_job()
-    assert lease is not None
-    own_worker.run_lease(lease)
-    assert lease.job.refusal in (None, reason)
-    assert job_field(redis, "bad", "status") == "failed"
+    wait_for_status(redis, "bad", "failed")
+    assert f'"reason": "{reason}"' in worker.log_text()
     assert 0 < redis.ttl("rq:job:bad") <= world.settings.job_failure_ttl_s
     assert redis.zscore(f"rq:failed:{QUEUE}", "bad") is not None
     (_,) = redis.xrange("rq:results:bad")
@@ -241,7 +240,18 @@ def test_garbage_in_the_queue_is_dropped_and_the_worker_goes_on(
         id = f"bad-{redis.incr('count')}"
         redis.hset(f"rq:job:{id}", mapping={"status": "queued", **make(mark)})
         redis.rpush(f"rq:queue:{QUEUE}", id)
-    garbage = ["bad id", b"\xff\xfe", b"", "missing", "a-string", "executed", "x" * 1000, "a:b"]
+    redis.hset("rq:job:weird", mapping={"data": json.dumps(good), "status": "weird"})
+    garbage = [
+        "weird",
+        "bad id",
+        b"\xff\xfe",
+        b"",
+        "missing",
+        "a-string",
+        "executed",
+        "x" * 1000,
+        "a:b",
+    ]
     redis.rpush(f"rq:queue:{QUEUE}", *garbage)
     message = accept_note(world)
     # Not "done" in the ledger: that comes first, while the job is still in hand.
@@ -250,7 +260,14 @@ def test_garbage_in_the_queue_is_dropped_and_the_worker_goes_on(
     assert listed(redis) == []
     assert in_hand(redis) == []
     assert not mark.exists()
-    for reason in ("bad_id", "no_job", "not a task of this service", "larger than 16384 bytes"):
+    assert redis.ttl("rq:job:weird") > 0
+    for reason in (
+        "unknown_status",
+        "bad_id",
+        "no_job",
+        "not a task of this service",
+        "larger than 16384 bytes",
+    ):
         assert f'"reason": "{reason}"' in worker.log_text()
     assert worker.is_alive()
 
@@ -309,17 +326,17 @@ def test_an_idle_worker_that_is_stopped_ends_at_once(worker: WorkerProcess) -> N
     assert worker.wait_for_exit(5) == 0
 
 
-def test_a_job_that_was_claimed_and_not_started_goes_back_to_the_head(
-    world: Runtime, own_worker: AppWorker, valkey: ValkeyServer
+def test_jobs_that_were_claimed_and_not_started_go_back_to_the_head(
+    world: Runtime, link: ScriptLink, valkey: ValkeyServer
 ) -> None:
-    first, second = accept_note(world).message_id, accept_note(world).message_id
-    lease = own_worker.claim_job()
-    assert lease is not None
-    assert (lease.job.id, listed(valkey.client)) == (first, [second.encode()])
-    own_worker.request_stop(signal.SIGTERM, None)
-    own_worker.run_lease(lease)
-    assert listed(valkey.client) == [first.encode(), second.encode()]
-    assert job_field(valkey.client, first, "status") == "queued"
+    ids = [accept_note(world).message_id.encode() for _ in range(4)]
+    assert claim(link, QUEUE, "token", 3) == ids[:3]
+    assert listed(valkey.client) == ids[3:]
+    link.call(Call(HAND_BACK, ("app:claim:token",), ("token", 1)))
+    assert listed(valkey.client) == ids[1:]
+    link.call(Call(HAND_BACK, ("app:claim:token",), ("token", 0)))
+    assert listed(valkey.client) == ids
+    assert {job_field(valkey.client, id.decode(), "status") for id in ids} == {"queued"}
     assert in_hand(valkey.client) == []
     assert list(valkey.client.scan_iter("rq:execution*")) == []
 
@@ -401,6 +418,41 @@ def test_a_handler_that_ignores_its_time_limit_is_killed(
     wait_until(lambda: [score for _, score in in_hand(valkey.client)] == [0.0])
     meta = json.loads(job_field(valkey.client, message.message_id, "meta"))
     assert meta == {"try": 0, "ended": "timeout"}
+
+
+# --- a process of its own -------------------------------------------------------------------------
+
+
+def test_an_isolated_kind_runs_each_time_in_a_process_of_its_own(
+    world: Runtime, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    for _ in range(2):
+        message = accept_order(world, "work_alone", runs)
+        wait_for_state(world, message.message_id, "done")
+    (child,) = psutil.Process(worker.pid).children()
+    assert len({*runs_in(runs), child.pid}) == 3
+    assert not any(process_exists(pid) for pid in runs_in(runs))
+
+
+def test_an_isolated_run_that_dies_costs_a_try_and_no_child(
+    world: Runtime, worker: WorkerProcess, valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    (child,) = wait_until(lambda: psutil.Process(worker.pid).children())
+    message = accept_order(world, "die_once_alone", tmp_path / "runs")
+    wait_until(lambda: [score for _, score in in_hand(valkey.client)] == [0.0])
+    meta = json.loads(job_field(valkey.client, message.message_id, "meta"))
+    assert meta == {"try": 0, "ended": "killed"}
+    assert child.is_running()
+
+
+def test_an_isolated_run_has_its_time_limit(
+    world: Runtime, worker: WorkerProcess, valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    message = accept_order(world, "sleep_alone", tmp_path / "runs")
+    wait_for_status(valkey.client, message.message_id, "scheduled")
+    row = read_message(world, message.message_id)
+    assert (row.tries, row.error_type) == (1, "JobTimeoutException")
 
 
 # --- Redis away, full, stubborn -------------------------------------------------------------------
@@ -503,37 +555,40 @@ def test_redis_emptied_under_a_running_job_leaves_nothing_that_lives_for_ever(
 
 
 def test_a_claim_whose_reply_was_lost_is_answered_again(
-    world: Runtime, valkey: ValkeyServer
+    world: Runtime, link: ScriptLink, valkey: ValkeyServer
 ) -> None:
-    first, second = accept_note(world).message_id, accept_note(world).message_id
-    leases = Leases(valkey.client, QUEUE, "w")
-    lost = leases.claim().lease
-    again = leases.claim().lease
-    assert lost is not None and again is not None
-    assert (lost.job.id, again.entry) == (first, lost.entry)
-    assert listed(valkey.client) == [second.encode()]
-    assert leases.start(again)
-    third = leases.claim().lease
-    assert third is not None and third.job.id == second
+    ids = [accept_note(world).message_id.encode() for _ in range(3)]
+    assert claim(link, QUEUE, "token", 2) == ids[:2]
+    assert claim(link, QUEUE, "token", 2) == ids[:2]
+    assert listed(valkey.client) == ids[2:]
+    assert claim(link, QUEUE, "another", 2) == ids[2:]
 
 
 def test_a_job_whose_lease_was_taken_away_cannot_be_moved_by_its_old_owner(
-    world: Runtime, valkey: ValkeyServer
+    world: Runtime, link: ScriptLink, valkey: ValkeyServer
 ) -> None:
-    message = accept_note(world).message_id
-    leases = Leases(valkey.client, QUEUE, "w")
-    lease = leases.claim().lease
-    assert lease is not None and leases.start(lease)
-    valkey.client.zrem(f"rq:wip:{QUEUE}", lease.entry)
-    before = valkey.client.hgetall(f"rq:job:{message}")
-    assert not leases.renew(lease, 1.0)
-    assert not leases.finish(lease, life_s=60, worked_s=1.0)
-    assert not leases.fail(lease, "failed", life_s=60, worked_s=1.0)
+    redis, id = valkey.client, accept_note(world).message_id
+    assert claim(link, QUEUE) == [id.encode()]
+    redis.zrem(f"rq:wip:{QUEUE}", f"{id}:token")
+    before = redis.hgetall(f"rq:job:{id}")
+    keys = (
+        f"rq:wip:{QUEUE}",
+        f"rq:finished:{QUEUE}",
+        f"rq:failed:{QUEUE}",
+        "rq:worker:w",
+        "c",
+        "r",
+    )
+    for outcome in ("s", "f"):
+        end = (id, outcome, "began", "ended", "1.0", "2.0", 60, "")
+        assert link.call(Call(FINISH, keys, ("token", "w", 0, *end))) == [[id.encode()], []]
+    assert link.call(Call(RENEW, ("app:claim:token", "w"), ("token", LEASE_S, "now", 1, 0))) == 0
+    assert link.call(Call(HAND_BACK, ("app:claim:token",), ("token", 0))) == 0
+    leases, lease = Leases(redis, QUEUE, "w"), Lease(AppJob(id, redis), "token")
     assert not leases.abandon(lease, "killed", 1.0)
-    assert not leases.put_back(lease)
     assert not leases.reschedule(lease, delay_s=1, tries=1, worked_s=1, is_failed_try=True)
-    assert valkey.client.hgetall(f"rq:job:{message}") == before
-    assert not valkey.client.exists(
+    assert redis.hgetall(f"rq:job:{id}") == before
+    assert not redis.exists(
         f"rq:finished:{QUEUE}", f"rq:failed:{QUEUE}", f"rq:scheduled:{QUEUE}", f"rq:queue:{QUEUE}"
     )
 

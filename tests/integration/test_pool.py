@@ -89,14 +89,27 @@ def test_a_worker_that_is_killed_is_replaced(hard_world: Runtime, tmp_path: Path
     variables = {**variables_of(hard_world), "TODO_PROCESSES": "2"}
     with PoolProcess("todoworker.py", variables, tmp_path / "log") as pool:
         pool.wait_until_ready()
-        before = {worker.pid for worker in pool.workers()}
-        assert len(before) == 2
-        victim = min(before)
-        os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: len({one.pid for one in pool.workers()} - before) == 1, 10)
-        assert victim not in {worker.pid for worker in pool.workers()}
+        (before,) = pool.workers()
+        children = before.children()
+        assert len(children) == 2
+        before.kill()
+        wait_until(lambda: [one for one in pool.workers() if one.pid != before.pid], 10)
+        assert before.pid not in {worker.pid for worker in pool.workers()}
+        wait_until(lambda: not any(process_exists(child.pid) for child in children), 5)
         assert pool.probe("live") == (200, {"ok": True, "missing": []})
-        wait_until(lambda: pool.log_text().count('"worker_registered"') == 3, 15)
+        wait_until(lambda: pool.log_text().count('"worker_registered"') == 4, 15)
+
+
+def test_a_child_that_is_killed_is_replaced(hard_world: Runtime, tmp_path: Path) -> None:
+    variables = {**variables_of(hard_world), "TODO_PROCESSES": "2"}
+    with PoolProcess("todoworker.py", variables, tmp_path / "log") as pool:
+        pool.wait_until_ready()
+        (worker,) = pool.workers()
+        before = {child.pid for child in wait_until(lambda: worker.children())}
+        os.kill(min(before), signal.SIGKILL)
+        wait_until(lambda: len({child.pid for child in worker.children()} - before) == 1, 5)
+        wait_until(lambda: '"worker_child_ended"' in pool.log_text())
+        assert pool.log_text().count('"worker_registered"') == 2
 
 
 def test_workers_end_when_their_pool_is_killed(hard_world: Runtime, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_lost_job_whose_try_was_counted_is_only_dispatched(
     assert read_message(world, message_id).tries == 1
 
 
-def test_a_message_that_loses_its_worker_too_often_fails_and_leaves_redis(
+def test_a_message_that_loses_its_worker_three_times_is_poison_and_leaves_redis(
     world: Runtime, valkey: ValkeyServer
 ) -> None:
     message_id = accept_note(world).message_id
@@ -182,7 +182,7 @@ def test_a_message_that_loses_its_worker_too_often_fails_and_leaves_redis(
         _start(valkey, message_id, lease_s=-1, attempt=attempt)
         relay.settle([message_id], {message_id: "killed"})
     row = read_message(world, message_id)
-    assert (row.state, row.reason, row.tries) == ("failed", "killed", 3)
+    assert (row.state, row.reason, row.tries) == ("failed", "poison", 3)
     assert valkey.client.exists(f"rq:job:{message_id}") == 0
 
 

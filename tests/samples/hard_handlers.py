@@ -56,3 +56,12 @@ def work_for_long(order: Order, context: HandlerContext) -> Effect:
     note_run(order)
     time.sleep(30)
     return Effect(result="worked")
+
+
+def work_alone(order: Order, context: HandlerContext) -> Effect:
+    note_run(order)
+    return Effect(result="worked")
+
+
+die_once_alone = die_once
+sleep_alone = sleep_through_the_limit

@@ -32,6 +32,7 @@ HARD_KINDS: Mapping[str, Kind] = MappingProxyType(
                 effects="tests.samples.handlers:count_notes",
                 timeout_s=timeout_s,
                 retry=QUICK,
+                isolate=name.endswith("_alone"),
             )
             for name, timeout_s in (
                 ("die_once", 10),
@@ -39,6 +40,9 @@ HARD_KINDS: Mapping[str, Kind] = MappingProxyType(
                 ("ignore_the_limit", 1),
                 ("work_slowly", 10),
                 ("work_for_long", 60),
+                ("work_alone", 10),
+                ("die_once_alone", 10),
+                ("sleep_alone", 1),
             )
         },
     }

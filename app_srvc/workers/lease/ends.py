@@ -1,6 +1,5 @@
 """How jobs end: many in one step, sent while the next batch runs, and sent again until Redis has heard."""
 
-import logging
 import threading
 import time
 from collections import deque
@@ -70,7 +69,6 @@ class Ends:
         end_left: Callable[[str, str, tuple[Any, ...]], None],
     ) -> None:
         self._worker = worker
-        self._log: logging.Logger = worker.log
         self._link = link
         self._end_left = end_left
         self._progress = progress
@@ -135,6 +133,11 @@ class Ends:
             self._link.send(*self.calls())
         self.settle()
 
+    def send_one(self, token: str, queue: str, values: tuple[Any, ...]) -> None:
+        """Send one end again, at once."""
+        report = Report(token, queue, list(values), is_over=True)
+        self._heed(report, self._link.call(self._call(report)))
+
     def _call(self, report: Report) -> Call:
         queue, worker, token = report.queue, self._worker, report.token
         report.times_sent += 1
@@ -151,13 +154,9 @@ class Ends:
     def _heed(self, report: Report, answer: Sequence[Sequence[bytes]]) -> None:
         lost, left = answer
         # What was sent twice may have been done the first time.
-        write = self._log.debug if report.times_sent > 1 else self._log.warning
+        level = "debug" if report.times_sent > 1 else "warning"
         for id in lost:
-            write(
-                "Worker %s: job %s was taken away; its end is somebody else's",
-                self._worker.name,
-                id.decode(),
-            )
+            self._worker.tell(level, "job_lease_lost", job_id=id.decode())
         if left:
             rows = {
                 report.rows[at]: tuple(report.rows[at : at + WIDTH])

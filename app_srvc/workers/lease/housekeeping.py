@@ -5,7 +5,6 @@ is no lock, no leader and no hand-over.
 """
 
 import json
-import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -18,6 +17,7 @@ from rq.utils import now, utcformat
 from app_srvc.workers.lease.inheritance import KILLED, STOPPED
 from app_srvc.workers.lease.lane import Lane
 from app_srvc.workers.lease.link import HAND_BACK, PROMOTE, RENEW, RESCUE, Call, ScriptLink
+from app_srvc.workers.lease.patience import Tell
 from app_srvc.workers.lease.runner import LEASE_S
 
 BEAT_EVERY_S = 1.0
@@ -34,7 +34,8 @@ STOPPED_TEXT = "Job stopped by user, work-horse terminated."
 class Housekeeping:
     """The steps of one parent. Call `turn` when `wait_s` is over.
 
-    `register(lane)` makes a lane known anew; `shut_down()` carries out that command.
+    `shares_work` is whether this parent promotes and rescues. `register(lane)` makes a lane known anew;
+    `shut_down()` carries out that command.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class Housekeeping:
         lanes: Sequence[Lane],
         queues: Sequence[str],
         client: Redis,
-        log: logging.Logger,
+        tell: Tell,
         *,
+        shares_work: bool,
         register: Callable[[Lane], None],
         shut_down: Callable[[], None],
     ) -> None:
@@ -51,29 +53,31 @@ class Housekeeping:
         self._queues = queues
         self._client = client
         self._link = ScriptLink(client)
-        self._log = log
-        self._name = lanes[0].name
+        self._tell = tell
+        self._shares_work = shares_work
         self._register = register
         self._shut_down = shut_down
         self._pubsub: PubSub | None = None
         self._rest_s = 0.0
         self._promote_at = 0.0
         self._next: dict[str, float] = {}
-        self._steps = (
+        self._steps = [
             ("beat", BEAT_EVERY_S, self.beat),
             ("renew", RENEW_EVERY_S, self.renew),
-            ("rescue", RESCUE_EVERY_S, self.rescue),
-        )
+        ]
+        if shares_work:
+            self._steps.append(("rescue", RESCUE_EVERY_S, self.rescue))
 
     @property
     def wait_s(self) -> float:
         """For how long there is nothing to do."""
-        return self._rest_s or max(0.0, self._promote_at - time.monotonic())
+        until_s = self._promote_at - time.monotonic() if self._shares_work else PROMOTE_EVERY_S
+        return self._rest_s or max(0.0, until_s)
 
     def turn(self) -> None:
         """Take every step whose time has come. An outage of Redis is waited for."""
         try:
-            if time.monotonic() >= self._promote_at:
+            if self._shares_work and time.monotonic() >= self._promote_at:
                 self.promote()
             for lane in self._lanes:
                 self.take_back(lane)
@@ -83,11 +87,11 @@ class Housekeeping:
                     step()
                     self._next[name] = time.monotonic() + every_s
             if self._rest_s:
-                self._log.info("Worker %s: Redis is back", self._name)
+                self._tell("info", "worker_redis_recovered")
             self._rest_s = 0.0
         except RedisError as error:
             if not self._rest_s:
-                self._log.warning("Worker %s: Redis is away: %s", self._name, type(error).__name__)
+                self._tell("warning", "worker_redis_failed", error_type=type(error).__name__)
             self._link.drop()
             self._rest_s = min(LONGEST_REST_S, max(FIRST_REST_S, 2 * self._rest_s))
 
@@ -111,7 +115,8 @@ class Housekeeping:
         for _ in calls:
             promoted, dropped, due_in_s = self._link.answer()
             for id in dropped:
-                self._log.warning("Worker %s: scheduled entry %r set aside", self._name, id[:200])
+                entry = id[:200].decode("ascii", "backslashreplace")
+                self._tell("warning", "job_refused", job_id=entry, reason="scheduled_without_job")
             if promoted + len(dropped) >= PER_PASS:
                 soonest_s = 0.0
             elif float(due_in_s) >= 0:
@@ -169,11 +174,11 @@ class Housekeeping:
             rescued = self._link.call(Call(RESCUE, keys, (PER_PASS,)))
             for at in range(0, len(rescued), 2):
                 times = rescued[at + 1]
-                self._log.warning(
-                    "Worker %s: job %s rescued (%s)",
-                    self._name,
-                    rescued[at].decode(),
-                    f"time {times}" if isinstance(times, int) else "had perhaps not begun",
+                self._tell(
+                    "warning",
+                    "job_rescued",
+                    job_id=rescued[at].decode(),
+                    rescues=times if isinstance(times, int) else "not counted",
                 )
 
     def obey(self) -> None:
@@ -194,12 +199,12 @@ class Housekeeping:
             payload = json.loads(data)
             command, job_id = payload["command"], payload.get("job_id")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._log.warning("Worker %s: a command could not be read", self._name)
+            self._tell("warning", "worker_command_refused")
             return
         for lane in self._lanes:
             if PUBSUB_CHANNEL_TEMPLATE % lane.name != channel:
                 continue
-            self._log.info("Worker %s: command %s", lane.name, command)
+            self._tell("info", "worker_command_received", lane=lane.name, command=str(command))
             if command == "shutdown":
                 self._shut_down()
             elif command == "kill-horse":

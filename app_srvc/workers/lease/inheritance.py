@@ -65,4 +65,4 @@ def _settle(runner: "Runner", rq_path: RqPath, id: str, queue: str, left: Inheri
         if not isinstance(error, ResponseError):
             raise
     except Exception:
-        runner.log.exception("Worker %s: job %s could not be ended", runner.worker.name, id)
+        runner.worker.tell("exception", "job_not_ended", job_id=id)

@@ -1,6 +1,5 @@
 """Patience: how a child waits while Redis is away, and when it gives up."""
 
-import logging
 import select
 import time
 from collections.abc import Callable
@@ -8,6 +7,8 @@ from collections.abc import Callable
 from redis.exceptions import RedisError
 
 from app_srvc.workers.lease.progress import Progress
+
+Tell = Callable[..., None]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 # A child that is to stop does not insist longer on telling Redis how its last jobs went.
@@ -21,11 +22,10 @@ class Stopped(BaseException):
 class Patience:
     """Waits for one child. `wake` can be read when the parent wants it to stop."""
 
-    def __init__(self, progress: Progress, wake: int, log: logging.Logger, name: str) -> None:
+    def __init__(self, progress: Progress, wake: int, tell: Tell) -> None:
         self._progress = progress
         self._wake = wake
-        self._log = log
-        self._name = name
+        self._tell = tell
         self._stopping_since: float | None = None
 
     def pause(self, seconds: float) -> None:
@@ -46,7 +46,7 @@ class Patience:
     def after(self, error: RedisError, pause_s: float) -> float:
         """Rest after a failure, longer than the last time; returns for how long."""
         if pause_s == 0.0:
-            self._log.warning("Worker %s: Redis is away: %s", self._name, type(error).__name__)
+            self._tell("warning", "worker_redis_failed", error_type=type(error).__name__)
         pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2 * pause_s))
         self.pause(pause_s)
         return pause_s

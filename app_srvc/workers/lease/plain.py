@@ -17,7 +17,7 @@ from rq.job import Job, _job_stack
 from rq.utils import import_attribute
 
 # A job as `claim.lua` returns it, by these places.
-ID, DATA, TIMEOUT, RESULT_TTL, FAILURE_TTL, RESCUES, MORE = range(7)
+ID, DATA, TIMEOUT, RESULT_TTL, FAILURE_TTL, RESCUES, MORE, META = range(8)
 
 RawJob = list[Any]
 

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from redis.client import Pipeline
@@ -18,7 +18,9 @@ from rq import Queue
 from rq.executions import Execution
 from rq.job import Job, JobStatus, Retry
 from rq.registry import StartedJobRegistry
-from rq.worker import BaseWorker
+
+if TYPE_CHECKING:
+    from app_srvc.workers.lease_worker import LeaseWorker
 
 LONGEST_PAUSE_S = 1.0
 
@@ -83,7 +85,9 @@ class RqPath:
     `worker` is this process' own; `pause(seconds)` waits between two tries while Redis is away.
     """
 
-    def __init__(self, worker: BaseWorker, patient: Redis, pause: Callable[[float], None]) -> None:
+    def __init__(
+        self, worker: "LeaseWorker", patient: Redis, pause: Callable[[float], None]
+    ) -> None:
         self._worker = worker
         self._patient = patient
         self._pause = pause
@@ -159,17 +163,11 @@ class RqPath:
             try:
                 return step()
             except LeaseLostError:
-                self._worker.log.warning(
-                    "Worker %s: job %s was taken away; its end is somebody else's",
-                    self._worker.name,
-                    job.id,
-                )
+                self._worker.tell("warning", "job_lease_lost", job_id=job.id)
                 job.webhooks = []
                 return None
             except RedisError as error:
-                self._worker.log.warning(
-                    "Worker %s: Redis is away (%s)", self._worker.name, type(error).__name__
-                )
+                self._worker.tell("warning", "worker_redis_failed", error_type=type(error).__name__)
                 self._pause(pause_s)
                 pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
                 # RQ forgets it while it builds its transaction.

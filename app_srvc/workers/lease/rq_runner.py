@@ -117,7 +117,7 @@ class RqRunner(Runner):
             self._rq.run(job)
         else:
             text = f"poison: its worker died {rescues} times while it ran"
-            self.log.error("Worker %s: job %s is %s", self.worker.name, job.id, text)
+            self.worker.tell("error", "job_is_poison", job_id=job.id, rescues=rescues)
             self.client.hdel(job.key, "rescues", "suspect")
             self._rq.fail(job, text)
         self.limit.install()
@@ -144,4 +144,4 @@ class RqRunner(Runner):
         except RedisError:
             raise
         except Exception:
-            self.log.exception("Worker %s: job %s could not be ended", self.worker.name, id)
+            self.worker.tell("exception", "job_not_ended", job_id=id.decode())

@@ -53,13 +53,12 @@ class Runner(ABC):
         allowance: Allowance,
     ) -> None:
         self.worker = worker
-        self.log = worker.log
         self.progress = progress
         self._inheritance = inheritance
         self._allowance = allowance
         self.client = own_client(worker.original_connection)
         self.link = ScriptLink(self.client)
-        self.patience = Patience(progress, wake, worker.log, worker.name)
+        self.patience = Patience(progress, wake, worker.tell)
         self.ends = Ends(worker, self.link, progress, self.end_left)
         self.limit = TimeLimit()
         self._order: list[str] = worker.queue_names()
@@ -98,6 +97,8 @@ class Runner(ABC):
             while (end := self._must_end()) is None:
                 try:
                     what = self._turn()
+                    if pause_s:
+                        self.worker.tell("info", "worker_redis_recovered")
                     pause_s = 0.0
                     if what != "jobs" and not self._rest(what):
                         break
@@ -106,7 +107,7 @@ class Runner(ABC):
             status = end or EXIT_DONE
             self.patience.insist(self.ends.send_last)
         except Stopped:
-            self.log.warning("Worker %s: left to be rescued", self.worker.name)
+            self.worker.tell("warning", "jobs_left_to_rescue")
         return status
 
     def _turn(self) -> str:
@@ -149,11 +150,9 @@ class Runner(ABC):
         self.link.send(self._claim_call(most), *self.ends.calls())
         what, place, jobs, dropped = self.link.answer()
         for at in range(0, len(dropped), 2):
-            self.log.warning(
-                "Worker %s: entry %r set aside: %s",
-                self.worker.name,
-                dropped[at][:200],
-                dropped[at + 1].decode(),
+            entry = dropped[at][:200].decode("ascii", "backslashreplace")
+            self.worker.tell(
+                "warning", "job_refused", job_id=entry, reason=dropped[at + 1].decode()
             )
         if not jobs:
             self.progress.claimed("")

@@ -11,11 +11,12 @@
 --        rq:executions:J  zset  E is added
 --
 -- ARGV 1 E, a token for this claim; the same one asks again, if a reply was lost   2 W
---      3 length of the lease, seconds   4 how many jobs at most   5 largest data that is taken, bytes; 0 for any
+--      3 length of the lease, seconds   4 how many jobs at most   5 largest data and meta that are taken, bytes; 0 for any
 --      6 now, as RQ writes times   7… the names of the queues, as KEYS 5…
 -- Returns {what, queue's place in KEYS 5…, jobs, dropped}. What is "jobs", "empty", "suspended" or
 -- "paused" (empty but for paused queues). A job is {J, data, timeout, result_ttl, failure_ttl,
--- rescues, more}, where "more" is "1" if it asks for what RQ's own code does at its end; dropped is
+-- rescues, more, meta}, where "more" is "1" if it asks for what RQ's own code does at its end;
+-- meta is there with a limit only, and data is nil for a job that is too large; dropped is
 -- entry, reason, entry, reason… of what stood in the queue and is no job.
 
 local claim, worker, token, name = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
@@ -27,17 +28,26 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 -- Written out once: Redis would do it for each use.
 local now_s = string.format('%.6f', now)
 local ends_s, gone_s = string.format('%.6f', now + lease_s), string.format('%.6f', now + lease_s + 60)
+local DROPPED_LIFE_S = 86400
 local STATUSES = {queued = 1, created = 1, scheduled = 1, deferred = 1, started = 1, finished = 1, failed = 1,
   stopped = 1}
 
 -- The job as it is returned, its status, whether it must run alone, and whether its hash has a life.
 local function read(id)
-  local v = redis.pcall('HMGET', 'rq:job:' .. id, 'data', 'status', 'timeout', 'result_ttl', 'failure_ttl',
+  local key = 'rq:job:' .. id
+  if max_bytes > 0 and redis.call('TYPE', key).ok == 'hash' then
+    if redis.call('HSTRLEN', key, 'data') > max_bytes or redis.call('HSTRLEN', key, 'meta') > max_bytes then
+      return {id, false, false, false, false, false, false, false}, 'queued'
+    end
+  end
+  local v = redis.pcall('HMGET', key, 'data', 'status', 'timeout', 'result_ttl', 'failure_ttl',
     'rescues', 'suspect', 'ttl', 'retries_left', 'repeats_left', 'webhooks', 'success_callback_name',
     'failure_callback_name', 'stopped_callback_name')
   if v.err or not v[1] then return nil end
   local more = v[9] or v[10] or v[11] or (v[12] or '') .. (v[13] or '') .. (v[14] or '') ~= ''
-  return {id, v[1], v[3], v[4], v[5], v[6], more and '1' or false}, v[2], v[7], v[8]
+  local job = {id, v[1], v[3], v[4], v[5], v[6], more and '1' or false}
+  if max_bytes > 0 then job[8] = redis.call('HGET', key, 'meta') end
+  return job, v[2], v[7], v[8]
 end
 
 -- Asked again: what is still in hand.
@@ -91,28 +101,24 @@ local function take(queue, queue_name)
   for _, id in ipairs(ids) do
     local problem, job, status, is_suspect, ttl
     if #id > 200 or not string.find(id, '^[%w_%-]+$') then
-      problem = 'bad id'
+      problem = 'bad_id'
     else
-      local key = 'rq:job:' .. id
-      if max_bytes > 0 and redis.call('TYPE', key).ok == 'hash'
-        and redis.call('HSTRLEN', key, 'data') > max_bytes then
-        problem = 'too large'
-      else
-        job, status, is_suspect, ttl = read(id)
-      end
-      if problem then
-        -- It is not even read.
-      elseif not job then
-        problem = 'no job'
+      job, status, is_suspect, ttl = read(id)
+      if not job then
+        problem = 'no_job'
       elseif status and not STATUSES[status] then
-        problem = status == 'canceled' and 'canceled' or 'unknown status'
+        problem = status == 'canceled' and 'canceled' or 'unknown_status'
       elseif seen[id] or (status == 'started' and is_running(wip, id)) then
-        problem = 'runs already'
+        problem = 'runs_already'
       end
     end
     if problem then
       dropped[#dropped + 1] = id
       dropped[#dropped + 1] = problem
+      -- Nobody will end it any more.
+      if problem == 'unknown_status' then
+        redis.call('EXPIRE', 'rq:job:' .. id, DROPPED_LIFE_S)
+      end
     else
       -- A job that was in hand when a whole worker died runs alone, so that it is known who is to blame.
       if is_suspect and #jobs > 0 then break end

@@ -46,6 +46,8 @@ local function add_result(key, type, outcome, began, ended, payload)
     'execution_started_at', began, 'execution_ended_at', ended)
 end
 
+-- The first write: with Redis' memory full, the ones after it are allowed, as they give lives to keys.
+redis.call('DEL', KEYS[6])
 local ended, gone, finished, failed = {}, {}, {}, {}
 local successes, failures, worked = 0, 0, 0
 for at = 0, count - 1 do
@@ -66,9 +68,9 @@ for at = 0, count - 1 do
     if life_s == 0 then
       gone[#gone + 1] = key
       gone[#gone + 1] = key .. ':dependencies'
-    elseif redis.call('HSET', key, 'status', outcome == 's' and 'finished' or 'failed',
-        'started_at', ARGV[base + 2], 'ended_at', ARGV[base + 3]) == 3 then
-      -- There was no hash: somebody deleted the job while it ran.
+    elseif (tonumber(redis.pcall('HSET', key, 'status', outcome == 's' and 'finished' or 'failed',
+        'started_at', ARGV[base + 2], 'ended_at', ARGV[base + 3])) or 3) == 3 then
+      -- There was no such hash: somebody deleted the job while it ran.
       gone[#gone + 1] = key
     else
       local registry = outcome == 's' and finished or failed
@@ -95,8 +97,8 @@ end
 
 if #ended > 0 then redis.call('ZREM', wip, unpack(ended)) end
 if #gone > 0 then redis.call('DEL', unpack(gone)) end
-if #finished > 0 then redis.call('ZADD', KEYS[2], unpack(finished)) end
-if #failed > 0 then redis.call('ZADD', KEYS[3], unpack(failed)) end
+if #finished > 0 then redis.pcall('ZADD', KEYS[2], unpack(finished)) end
+if #failed > 0 then redis.pcall('ZADD', KEYS[3], unpack(failed)) end
 if #ended > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
   if successes > 0 then redis.call('HINCRBY', KEYS[4], 'successful_job_count', successes) end
   if failures > 0 then redis.call('HINCRBY', KEYS[4], 'failed_job_count', failures) end
