@@ -129,7 +129,7 @@ class Housekeeping:
         token, _ = lane.progress.tokens
         if place is None or not token or lane.taken == (token, place):
             return
-        lane.progress.ask(place + 1)
+        lane.progress.ask(token, place + 1)
         # By now the child has seen the request, or had begun another job before it.
         time.sleep(0.001)
         is_still = lane.slow_place() == place and lane.progress.tokens[0] == token

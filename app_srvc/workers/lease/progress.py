@@ -27,6 +27,7 @@ _BEAT = struct.Struct("<d")
 _BEAT_AT = 48
 _CURRENT_AT = 64
 _ENDING_AT = _CURRENT_AT + TOKEN_CHARS
+_ASKED_AT = _ENDING_AT + TOKEN_CHARS
 _SIZE = 4096
 
 
@@ -72,11 +73,12 @@ class Progress:
         """Whether the parent wants the jobs that wait, or has taken them."""
         return self._page[_ASK]
 
-    @property
-    def limit(self) -> int:
-        """The place from which on jobs are asked for, or were taken."""
-        value: int = _LIMIT.unpack_from(self._page, _LIMIT_AT)[0]
-        return value
+    def limit_of(self, token: str) -> int | None:
+        """The place from which on jobs of a claim are asked for, or were taken; None for another claim."""
+        if self._page[_ASKED_AT : _ASKED_AT + TOKEN_CHARS].decode().strip("\0 ") != token:
+            return None
+        limit: int = _LIMIT.unpack_from(self._page, _LIMIT_AT)[0]
+        return limit
 
     def answer(self) -> None:
         """The child has understood which jobs it no longer has."""
@@ -84,7 +86,8 @@ class Progress:
 
     # --- the parent writes ------------------------------------------------------------------------
 
-    def ask(self, limit: int) -> None:
+    def ask(self, token: str, limit: int) -> None:
+        self._page[_ASKED_AT : _ASKED_AT + TOKEN_CHARS] = token.ljust(TOKEN_CHARS).encode()
         _LIMIT.pack_into(self._page, _LIMIT_AT, limit)
         self._page[_ASK] = ASKED
 

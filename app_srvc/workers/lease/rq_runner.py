@@ -114,7 +114,9 @@ class RqRunner(Runner):
         job = self._take(raw, batch)
         rescues = int(raw[plain.RESCUES] or 0)
         if rescues < MAX_RESCUES:
-            self._rq.run(job)
+            if self._rq.run(job) and rescues:
+                # A job that repeats must not be blamed for ever.
+                self.client.hdel(job.key, "rescues", "suspect")
         else:
             text = f"poison: its worker died {rescues} times while it ran"
             self.worker.tell("error", "job_is_poison", job_id=job.id, rescues=rescues)

@@ -182,7 +182,7 @@ class Runner(ABC):
         self.limit.install()
         self.ends.open(batch)
         for place, raw in enumerate(batch.jobs):
-            if self.progress.is_asked != NOT_ASKED and self._is_taken(place):
+            if self.progress.is_asked != NOT_ASKED and self._is_taken(batch.token, place):
                 break
             if self.progress.must_stop:
                 break
@@ -205,14 +205,16 @@ class Runner(ABC):
 
     # --- jobs that wait behind a slow one ---------------------------------------------------------
 
-    def _is_taken(self, place: int) -> bool:
+    def _is_taken(self, token: str, place: int) -> bool:
         """Whether the parent has taken the jobs from this place on, since they waited too long."""
         while self.progress.is_asked == ASKED:
             time.sleep(TAKEN_LOOK_S)
-        if self.progress.is_asked == NOT_ASKED or place < self.progress.limit:
+        limit = self.progress.limit_of(token)
+        if self.progress.is_asked == NOT_ASKED or (limit is not None and place < limit):
             return False
+        # Whatever was asked of a claim before this one is over.
         self.progress.answer()
-        return True
+        return limit is not None
 
     def hand_back(self, token: str, keep: int) -> None:
         """Put back what is in hand under a token, but for the first jobs of it."""
