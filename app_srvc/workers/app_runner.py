@@ -30,9 +30,10 @@ log = get_logger(__name__)
 
 
 class AppRunner(Runner):
-    """Runs one job at a time, so that a job in hand has begun: its loss counts as a try."""
+    """Runs one job at a time: what waits for the ledger must not hold up others."""
 
     most_at_once = 1
+    claims_start = False
     max_data_bytes = MAX_FIELD_BYTES
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -40,6 +41,7 @@ class AppRunner(Runner):
         worker = self.app_worker = cast("AppWorker", self.worker)
         self._runtime = worker.runtime
         self._tasks = worker.tasks
+        self._leases = Leases(self.client, worker.queue_names()[0], worker.name)
         self._ledger_in_doubt = True
         self._runtime.database.release_after_fork()
 
@@ -59,7 +61,7 @@ class AppRunner(Runner):
 
     # --- run --------------------------------------------------------------------------------------
 
-    def run_job(self, place: int, raw: RawJob, batch: Batch) -> None:
+    def run_job(self, raw: RawJob, batch: Batch) -> None:
         began = time.time()
         job = self._read(raw, batch.queue)
         refusal = self._refusal(job)
@@ -67,38 +69,57 @@ class AppRunner(Runner):
             self._refuse(job, refusal, raw, batch, began)
             return
         with log_context(job_id=job.id, queue=batch.queue):
-            limit_s = float(job.run_timeout_s)
-            self.limit.begin(self.progress.begin(place, limit_s), limit_s)
             lease = Lease(job, batch.token)
+            if not self._start(lease):
+                log.warning("job_lease_lost")
+                return
             report = self._run(self._tasks[job.func_name or ""], lease)
             self._conclude(lease, report, raw, batch, began)
 
+    def _start(self, lease: Lease) -> bool:
+        """From here on, the loss of the job is a try."""
+        is_ours = False
+
+        def start() -> None:
+            nonlocal is_ours
+            is_ours = self._leases.start(lease)
+
+        self.patience.insist(start)
+        return is_ours
+
     def _run(self, task: Task, lease: Lease) -> Report:
         """In this process, or in one of its own for a kind that asks for it."""
-        name = self.worker.name
+        name, limit_s = self.worker.name, lease.job.run_timeout_s
         try:
             is_isolated = task.is_isolated(lease.job.args)
         except LedgerUnavailableError:
-            self.limit.end()
             return HANDED_BACK
         if not is_isolated:
-            return run_task(task, name, lease, at_end=self.limit.end)
-
-        # The horse keeps the limit; this one is for a horse that does not obey.
-        self.limit.begin(time.monotonic(), lease.job.run_timeout_s + HORSE_GRACE_S)
+            self._limit(limit_s)
+            return run_task(task, name, lease, at_end=self._lift)
 
         def run() -> Report:
             self._runtime.database.release_after_fork()
             return run_task(task, name, lease, at_end=_nothing)
 
         try:
-            with Horse.start(run, limit_s=lease.job.run_timeout_s) as horse:
+            # The horse keeps the limit; this one is for a horse that does not obey.
+            self._limit(limit_s + HORSE_GRACE_S)
+            with Horse.start(run, limit_s=limit_s) as horse:
                 horse.wait()
                 return horse.report or {"action": LOST, "reason": "killed"}
         except JobTimeoutException:
             return {"action": LOST, "reason": "timeout"}
         finally:
-            self.limit.end()
+            self._lift()
+
+    def _limit(self, seconds: float) -> None:
+        self.progress.limit(seconds)
+        self.limit.begin(time.monotonic(), seconds)
+
+    def _lift(self) -> None:
+        self.limit.end()
+        self.progress.limit(0.0)
 
     def _conclude(self, lease: Lease, report: Any, raw: RawJob, batch: Batch, began: float) -> None:
         """Move the job to where the report says. The ledger has it already: this is its wake-up only."""
@@ -111,13 +132,12 @@ class AppRunner(Runner):
             words = plain.packed_error(f"{reason or 'failed'}: message {lease.job.id}")
             self.ends.note(batch, raw, b"f", began, words, settings.job_failure_ttl_s)
         else:
-            leases = Leases(self.client, batch.queue, self.worker.name)
-            self.patience.insist(lambda: self._move(leases, lease, report, worked_s))
+            self.patience.insist(lambda: self._move(lease, report, worked_s))
         write = log.debug if action == DONE else log.info
         write("job_finished", action=action, reason=reason, duration_s=round(worked_s, 3))
 
-    def _move(self, leases: Leases, lease: Lease, report: Any, worked_s: float) -> None:
-        if not conclude(leases, lease, report, round(worked_s, 6)):
+    def _move(self, lease: Lease, report: Any, worked_s: float) -> None:
+        if not conclude(self._leases, lease, report, round(worked_s, 6)):
             log.warning("job_lease_lost")
 
     def _read(self, raw: RawJob, queue: str) -> AppJob:
@@ -153,11 +173,11 @@ class AppRunner(Runner):
         current, ending = left.tokens
         found = culprit(self.client, left)
         if found is not None:
-            id, queue = found
+            id, _ = found
             job = AppJob(id, self.client)
             job.restore_meta(self.client.hget(job.key, "meta"))
             reason = "timeout" if left.fate == OVERTIME else "killed"
-            Leases(self.client, queue, self.worker.name).abandon(Lease(job, current), reason, 0.0)
+            self._leases.abandon(Lease(job, current), reason, 0.0)
         elif current:
             self.hand_back(current, 0)
         if ending:

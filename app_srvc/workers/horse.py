@@ -79,9 +79,9 @@ def _be_a_horse(run: Callable[[], Report], limit_s: float, report_fd: int, life_
                 report = run()
         except JobTimeoutException:
             report = {"action": LOST, "reason": "timeout"}
-        os.write(report_fd, json.dumps(report).encode() + b"\n")
         sys.stdout.flush()
         sys.stderr.flush()
+        os.write(report_fd, json.dumps(report).encode() + b"\n")
         code = 0
     finally:
         os._exit(code)

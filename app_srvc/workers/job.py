@@ -27,12 +27,6 @@ MAX_TEXT_CHARS = 200
 MAX_TIMEOUT_S = 86_400
 DEFAULT_TIMEOUT_S = 60
 
-# The fields that are read at all.
-FIELDS = (
-    "data", "meta", "status", "timeout", "created_at", "enqueued_at", "started_at", "ended_at",
-    "last_heartbeat", "worker_name", "description", "origin", "result_ttl", "failure_ttl",
-)  # fmt: skip
-
 T = TypeVar("T")
 
 

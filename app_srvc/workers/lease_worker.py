@@ -36,6 +36,7 @@ from app_srvc.workers.lease.runner import Runner
 from app_srvc.workers.lease.signals import StopSignals
 
 STOP_LOOK_S = 0.01
+SAME_REQUEST_S = 1.0
 OVERTIME_TEXT = (
     "rq.timeouts.JobTimeoutException: Task exceeded maximum timeout value ({:g} seconds) and, "
     "since it went on, was killed"
@@ -63,6 +64,7 @@ class LeaseWorker(RqSteps, Worker):
         self._lanes: list[Lane] = []
         self._strategy = DequeueStrategy.DEFAULT
         self._stops = 0
+        self._stopped_at = 0.0
 
     def work(
         self,
@@ -90,13 +92,14 @@ class LeaseWorker(RqSteps, Worker):
             Lane(self.name if not number else f"{self.name}-{number + 1}")
             for number in range(self.children)
         ]
-        client = own_client(self.original_connection)
+        client = self.connection = own_client(self.original_connection)
         keeping = Housekeeping(
             self._lanes,
             self.queue_names(),
             client,
             self.tell,
             shares_work=self.shares_work,
+            is_short=burst,
             register=self._register,
             shut_down=lambda: self.request_stop(signal.SIGINT, None),
         )
@@ -107,10 +110,10 @@ class LeaseWorker(RqSteps, Worker):
             max_idle_s=None if max_idle_time is None else float(max_idle_time),
         )
         with StopSignals(self.request_stop) as signals:
+            self.on_start()
+            with suppress(RedisError):
+                self.register_birth()
             try:
-                self.on_start()
-                with suppress(RedisError):
-                    self.register_birth()
                 self.tell("info", "worker_started", pid=os.getpid())
                 keeping.turn()
                 while not all(lane.is_done for lane in self._lanes):
@@ -152,7 +155,7 @@ class LeaseWorker(RqSteps, Worker):
 
     def _be_a_child(self, lane: Lane, wake: int, left: Inheritance | None, **options: Any) -> int:
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, lambda *_: lane.progress.stop())
+        signal.signal(signal.SIGTERM, lambda *_: lane.progress.wear_out())
         self.name, self._is_horse = lane.name, True
         allowance = Allowance(
             recycle_jobs=self.child_max_jobs, recycle_mb=self.child_max_rss_mb, **options
@@ -197,6 +200,11 @@ class LeaseWorker(RqSteps, Worker):
             shuffle(order)
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether the queues change their order after each job."""
+        return self._strategy != DequeueStrategy.DEFAULT
+
+    @property
     def needs_rq_at_failure(self) -> bool:
         """Whether a failure has to go through RQ's handlers."""
         return bool(self._exc_handlers) or self.disable_default_exception_handler
@@ -204,7 +212,13 @@ class LeaseWorker(RqSteps, Worker):
     # --- signals ----------------------------------------------------------------------------------
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Stop after the jobs in hand; asked a second time, at once."""
+        """Stop after the jobs in hand; asked a second time, at once.
+
+        A second time within a second is the same request: RQ's pool and the terminal both send it.
+        """
+        if self._stops and time.monotonic() - self._stopped_at < SAME_REQUEST_S:
+            return
+        self._stopped_at = time.monotonic()
         self._stops += 1
         self._stop_requested = True
         for lane in self._lanes:
@@ -242,7 +256,7 @@ class LeaseWorker(RqSteps, Worker):
         self.birth_date = self.birth_date or now()
         self.last_heartbeat = now()
         try:
-            with self.original_connection.pipeline() as pipeline:
+            with self.connection.pipeline() as pipeline:
                 pipeline.delete(self.key)
                 pipeline.hset(self.key, mapping={**self.serialize(), "state": "idle"})
                 pipeline.expire(self.key, WORKER_LIFE_S)

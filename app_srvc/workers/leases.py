@@ -36,8 +36,15 @@ class Leases:
     def __init__(self, client: Redis, queue: str, worker: str) -> None:
         self.queue = queue
         self.worker = worker
+        self._start = load_script(client, "start")
         self._reschedule = load_script(client, "reschedule")
         self._abandon = load_script(client, "abandon")
+
+    def start(self, lease: Lease) -> bool:
+        """Mark a claimed job as started: from here on, its loss is a try. False if the lease is lost."""
+        now = utcformat(datetime.now(UTC))
+        keys = [self._key("wip"), lease.job.key]
+        return bool(self._start(keys=keys, args=[lease.entry, now, self.worker]))
 
     def reschedule(
         self, lease: Lease, *, delay_s: float, tries: int, worked_s: float, is_failed_try: bool

@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from app_srvc.logs import get_logger
 from app_srvc.messages.ids import is_message_id
+from app_srvc.workers.lease.housekeeping import LATE_AFTER_S, STEADY_S
 from app_srvc.workers.scripts import load_script
 
 PER_PASS = 500
@@ -44,11 +46,24 @@ class Rescue:
         self._settle_messages = settle_messages
         self._settle_cycles = settle_cycles
         self._bury = load_script(client, "bury")
+        self._wait_until = 0.0
         self._first_seen: dict[bytes, float] = {}
 
     def run_pass(self) -> int:
-        """Settle the jobs of dead workers, and return how many there were."""
-        seconds, microseconds = self._client.time()
+        """Settle the jobs of dead workers, and return how many there were.
+
+        After an outage every lease has ended, so the living have some seconds to renew theirs.
+        """
+        began = time.monotonic()
+        try:
+            seconds, microseconds = self._client.time()
+        except RedisError:
+            self._wait_until = time.monotonic() + STEADY_S
+            raise
+        if time.monotonic() - began > LATE_AFTER_S:
+            self._wait_until = time.monotonic() + STEADY_S
+        if time.monotonic() < self._wait_until:
+            return 0
         now = seconds + microseconds / 1_000_000
         return sum(
             self._rescue_expired(queue, now) + self._rescue_stuck(queue) for queue in self._queues

@@ -1,10 +1,12 @@
 """What tests of one component with real servers share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from app_srvc.runtime import Runtime
+from tests.support.rq_trial import Trial
 from tests.support.servers import ValkeyServer
 from tests.support.web import WebWorld
 from tests.support.workers import Nursery
@@ -41,3 +43,19 @@ def nursery() -> Iterator[Nursery]:
     nursery = Nursery()
     yield nursery
     nursery.end()
+
+
+@pytest.fixture(scope="session")
+def rq_nursery() -> Iterator[Nursery]:
+    """Where tests get workers of RQ, and ours beside them."""
+    nursery = Nursery("tests.samples.rq_nursery")
+    yield nursery
+    nursery.end()
+
+
+@pytest.fixture
+def trial(rq_nursery: Nursery, valkey: ValkeyServer, tmp_path: Path) -> Iterator[Trial]:
+    """The same jobs for two of RQ's workers and for ours, each on a Redis of its own."""
+    trial = Trial(rq_nursery, valkey, tmp_path)
+    yield trial
+    trial.close()

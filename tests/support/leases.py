@@ -15,7 +15,7 @@ WORKER = "w"
 def claim(link: ScriptLink, queue: str, token: str = "token", most: int = 1) -> list[bytes]:
     """Claim as worker "w" does, and return the ids."""
     keys = (f"app:claim:{token}", f"rq:worker:{WORKER}", "rq:suspended", "app:queue:paused")
-    arguments = (token, WORKER, LEASE_S, most, 0, "2026-11-21T00:00:00.000000Z", queue)
+    arguments = (token, WORKER, LEASE_S, most, 0, "2026-11-21T00:00:00.000000Z", 1, queue)
     _, _, jobs, _ = link.call(Call(CLAIM, (*keys, f"rq:queue:{queue}"), arguments))
     return [job[0] for job in jobs]
 

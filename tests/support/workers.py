@@ -52,9 +52,9 @@ HARD_KINDS: Mapping[str, Kind] = MappingProxyType(
 class Nursery:
     """A process that forks workers for tests, so that each starts at once; see the sample it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "tests.samples.worker_nursery") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.samples.worker_nursery"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

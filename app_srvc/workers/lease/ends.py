@@ -4,9 +4,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from redis import Redis
 from redis.exceptions import RedisError
 
 from app_srvc.workers.lease.link import FINISH, Call, ScriptLink, own_client
@@ -64,11 +66,13 @@ class Ends:
     def __init__(
         self,
         worker: "LeaseWorker",
+        client: Redis,
         link: ScriptLink,
         progress: Progress,
         end_left: Callable[[str, str, tuple[Any, ...]], None],
     ) -> None:
         self._worker = worker
+        self._client = client
         self._link = link
         self._end_left = end_left
         self._progress = progress
@@ -114,15 +118,23 @@ class Ends:
         """What Redis has not confirmed, to be sent over the link of the child."""
         return [self._call(report) for report in self._unsent]
 
-    def settle(self) -> None:
-        """Read the answers to what was sent, and end what RQ's own code must."""
+    def settle(self) -> bool:
+        """Read the answers to what was sent, and end what RQ's own code must.
+
+        True if that ended some: then there may be new jobs.
+        """
         for _ in range(self._link.unanswered):
             self._heed(self._unsent[0], self._link.answer())
             self._unsent.popleft()
+        has_left = bool(self._left)
         while self._left:
+            token = self._left[0][0]
             self._end_left(*self._left[0])
             self._left.popleft()
+            if self._batch is None or self._batch.token != token:
+                self._client.delete(f"app:claim:{token}")
         self._progress.ending(self._unsent[0].token if self._unsent else "")
+        return has_left
 
     def send_last(self) -> None:
         """Send what Redis has not confirmed, and wait for its answer: the child is about to end."""
@@ -132,6 +144,12 @@ class Ends:
         if self._unsent:
             self._link.send(*self.calls())
         self.settle()
+        with suppress(RedisError), self._client.pipeline() as pipeline:
+            pipeline.hset(
+                self._worker.key, mapping={"state": "idle", "current_job_working_time": 0}
+            )
+            pipeline.hdel(self._worker.key, "current_job")
+            pipeline.execute()
 
     def send_one(self, token: str, queue: str, values: tuple[Any, ...]) -> None:
         """Send one end again, at once."""
@@ -181,4 +199,6 @@ class Ends:
                     unsent = None
             except RedisError:
                 self._is_closed.wait(FLUSH_AFTER_S)
+        if unsent is not None:
+            self._unsent.append(unsent)
         link.drop()

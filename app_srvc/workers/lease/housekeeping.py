@@ -7,10 +7,12 @@ is no lock, no leader and no hand-over.
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 
 from redis import Redis
 from redis.client import PubSub
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.utils import now, utcformat
 
@@ -27,6 +29,8 @@ PROMOTE_EVERY_S = 0.04
 FIRST_REST_S, LONGEST_REST_S = 0.05, 1.0
 WORKER_LIFE_S = 30
 PER_PASS = 500
+# The parent was held up if its turns are so far apart; its view of who lives is good after so long.
+LATE_AFTER_S, STEADY_S = 2.0, 4.0
 KILLED_TEXT = "Work-horse terminated unexpectedly; waitpid returned 9 (signal 9); "
 STOPPED_TEXT = "Job stopped by user, work-horse terminated."
 
@@ -34,7 +38,8 @@ STOPPED_TEXT = "Job stopped by user, work-horse terminated."
 class Housekeeping:
     """The steps of one parent. Call `turn` when `wait_s` is over.
 
-    `shares_work` is whether this parent promotes and rescues. `register(lane)` makes a lane known anew;
+    `shares_work` is whether this parent promotes and rescues, `is_short` whether it will end when the
+    queues are empty. `register(lane)` makes a lane known anew;
     `shut_down()` carries out that command.
     """
 
@@ -46,6 +51,7 @@ class Housekeeping:
         tell: Tell,
         *,
         shares_work: bool,
+        is_short: bool,
         register: Callable[[Lane], None],
         shut_down: Callable[[], None],
     ) -> None:
@@ -55,15 +61,18 @@ class Housekeeping:
         self._link = ScriptLink(client)
         self._tell = tell
         self._shares_work = shares_work
+        self._is_short = is_short
         self._register = register
         self._shut_down = shut_down
         self._pubsub: PubSub | None = None
         self._rest_s = 0.0
         self._promote_at = 0.0
+        self._last_turn = self._steady_since = time.monotonic()
+        self._refused = False
         self._next: dict[str, float] = {}
         self._steps = [
-            ("beat", BEAT_EVERY_S, self.beat),
             ("renew", RENEW_EVERY_S, self.renew),
+            ("beat", BEAT_EVERY_S, self.beat),
         ]
         if shares_work:
             self._steps.append(("rescue", RESCUE_EVERY_S, self.rescue))
@@ -76,16 +85,21 @@ class Housekeeping:
 
     def turn(self) -> None:
         """Take every step whose time has come. An outage of Redis is waited for."""
+        began = time.monotonic()
+        if began - self._last_turn > LATE_AFTER_S:
+            self._steady_since = began
+        self._last_turn = began
         try:
-            if self._shares_work and time.monotonic() >= self._promote_at:
-                self.promote()
-            for lane in self._lanes:
-                self.take_back(lane)
-            self.obey()
             for name, every_s, step in self._steps:
                 if time.monotonic() >= self._next.get(name, 0.0):
-                    step()
+                    self._try(step)
                     self._next[name] = time.monotonic() + every_s
+            for lane in self._lanes:
+                self._try(partial(self.take_back, lane))
+            self._try(self.obey)
+            if self._shares_work and time.monotonic() >= self._promote_at:
+                self._promote_at = time.monotonic() + PROMOTE_EVERY_S
+                self._try(self.promote)
             if self._rest_s:
                 self._tell("info", "worker_redis_recovered")
             self._rest_s = 0.0
@@ -93,7 +107,21 @@ class Housekeeping:
             if not self._rest_s:
                 self._tell("warning", "worker_redis_failed", error_type=type(error).__name__)
             self._link.drop()
+            self._close_pubsub()
+            self._steady_since = time.monotonic()
             self._rest_s = min(LONGEST_REST_S, max(FIRST_REST_S, 2 * self._rest_s))
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """A step that Redis refuses, since a key is not what it should be, holds up no other."""
+        try:
+            step()
+        except (ReadOnlyError, OutOfMemoryError):
+            raise
+        except ResponseError as error:
+            self._link.drop_unanswered()
+            if not self._refused:
+                self._tell("error", "worker_step_refused", error=str(error)[:200])
+            self._refused = True
 
     def close(self) -> None:
         """Give the connections back."""
@@ -163,12 +191,18 @@ class Housekeeping:
             current, ending = lane.progress.tokens
             place, worked_s = lane.place_and_time
             for token, at in ((current, place), (ending, -1)):
-                if token:
+                if token and not lane.is_done:
                     keys = (f"app:claim:{token}", lane.key)
                     self._link.call(Call(RENEW, keys, (token, LEASE_S, stamp, at + 1, worked_s)))
 
     def rescue(self) -> None:
-        """Put jobs back whose lease has ended: their worker is dead, or cut off."""
+        """Put jobs back whose lease has ended: their worker is dead, or cut off.
+
+        After an outage every lease has ended, so the living have some seconds to renew theirs. A
+        worker that is to end when its queues are empty looks at its start only, and once.
+        """
+        if time.monotonic() - self._steady_since < STEADY_S and not self._is_short:
+            return
         for name in self._queues:
             keys = (f"rq:wip:{name}", f"rq:queue:{name}", "rq:queues")
             rescued = self._link.call(Call(RESCUE, keys, (PER_PASS,)))
@@ -222,5 +256,6 @@ class Housekeeping:
 
     def _close_pubsub(self) -> None:
         if self._pubsub is not None:
-            self._pubsub.close()
+            with suppress(RedisError):
+                self._pubsub.close()
             self._pubsub = None

@@ -1,5 +1,6 @@
 """Inheritance: what a dead child leaves to the next one, and how that settles it."""
 
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +52,17 @@ def culprit(client: Redis, left: Inheritance) -> tuple[str, str] | None:
 
 
 def _settle(runner: "Runner", rq_path: RqPath, id: str, queue: str, left: Inheritance) -> None:
+    if left.fate != STOPPED:
+        _tell_of_death(runner, rq_path, id, queue, left.tokens[0])
     if left.fate == DIED:
         # It goes back with the others, and runs alone from now on: after a few deaths it is poison.
-        with runner.client.pipeline() as pipeline:
-            pipeline.hincrby(f"rq:job:{id}", "rescues", 1)
-            pipeline.hset(f"rq:job:{id}", "suspect", 1)
-            pipeline.execute()
+        # The token is kept, so that one death counts once.
+        key, token = f"rq:job:{id}", left.tokens[0]
+        if runner.client.hget(key, "suspect") != token.encode():
+            with runner.client.pipeline() as pipeline:
+                pipeline.hincrby(key, "rescues", 1)
+                pipeline.hset(key, "suspect", token)
+                pipeline.execute()
         return
     try:
         job = rq_path.take(id, queue, left.tokens[0])
@@ -66,3 +72,18 @@ def _settle(runner: "Runner", rq_path: RqPath, id: str, queue: str, left: Inheri
             raise
     except Exception:
         runner.worker.tell("exception", "job_not_ended", job_id=id)
+
+
+def _tell_of_death(runner: "Runner", rq_path: RqPath, id: str, queue: str, token: str) -> None:
+    """Call the `work_horse_killed_handler`, which may do what it likes."""
+    if runner.worker._work_horse_killed_handler is None:
+        return
+    try:
+        job = rq_path.take(id, queue, token)
+        runner.worker.handle_work_horse_killed(  # type: ignore[no-untyped-call]
+            job, 0, signal.SIGKILL, None
+        )
+    except RedisError:
+        raise
+    except Exception:
+        runner.worker.tell("exception", "work_horse_killed_handler_failed", job_id=id)

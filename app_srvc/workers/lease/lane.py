@@ -3,6 +3,7 @@
 To RQ's tools each lane is a worker: it has a key, a state, a current job, counters and a channel.
 """
 
+import ctypes
 import os
 import signal
 import socket
@@ -16,9 +17,10 @@ from rq import Worker
 from app_srvc.forking import ForkedProcess, fork
 from app_srvc.workers.lease.inheritance import DIED, KILLED, OVERTIME, STOPPED, Inheritance
 from app_srvc.workers.lease.progress import Progress
-from app_srvc.workers.lease.runner import EXIT_DONE, EXIT_RECYCLED
+from app_srvc.workers.lease.runner import EXIT_RECYCLED
 
 HARD_KILL_AFTER_S = 5.0
+PR_SET_PDEATHSIG = 1
 WAITED_TOO_LONG_S = 0.1
 FIRST_RESTART_S, LONGEST_RESTART_S, SETTLED_AFTER_S = 0.05, 2.0, 5.0
 
@@ -37,6 +39,7 @@ class Lane:
         # The claim and the place behind which waiting jobs were taken back already.
         self.taken: tuple[str, int] = ("", -1)
         self._inheritance: Inheritance | None = None
+        self._given: Inheritance | None = None
         self._fate: tuple[str, str] | None = None
         self._restart_at = 0.0
         self._started_at = 0.0
@@ -69,6 +72,7 @@ class Lane:
         life_read, life_write = os.pipe()
         nothing = os.open(os.devnull, os.O_RDONLY)
         inheritance, self._inheritance = self._inheritance, None
+        self._given = inheritance
         self._jobs_before += self.progress.jobs
         self.progress.reset()
         try:
@@ -123,17 +127,20 @@ class Lane:
             self.link.close()
             os.close(self._life)
             self.link = None
-        if status == EXIT_DONE:
-            self.is_done = True
+        if not self.progress.has_ended:
+            self._leave()
         elif status != EXIT_RECYCLED:
-            self._leave(status)
+            self.is_done = True
         self._fate = None
         return status
 
-    def _leave(self, status: int) -> None:
+    def _leave(self) -> None:
+        """Keep what the child has in hand, or what it was given and has not settled, for the next."""
         fate, text = self._fate or (DIED, "")
         place, _, _ = self.progress.running
         self._inheritance = Inheritance(self.progress.tokens, place, fate, text)
+        if self._given is not None and not self.progress.has_taken_over:
+            self._inheritance = self._given
         lived_s = time.monotonic() - self._started_at
         expected = fate in (OVERTIME, STOPPED, KILLED)
         quick = lived_s < SETTLED_AFTER_S and not expected
@@ -167,8 +174,15 @@ def _be_a_child(run: Callable[[], int], life: int) -> int:
     with suppress(OSError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _ask_the_kernel_to_end_orphans()
     threading.Thread(target=_die_with_parent, args=(life,), daemon=True).start()
     return run()
+
+
+def _ask_the_kernel_to_end_orphans() -> None:
+    """Where it can be asked: a thread can't run while a job holds the interpreter. Source: prctl(2)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _die_with_parent(life: int) -> None:

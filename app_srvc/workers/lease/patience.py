@@ -51,11 +51,12 @@ class Patience:
         self.pause(pause_s)
         return pause_s
 
-    def insist(self, step: Callable[[], None]) -> None:
+    def insist(self, step: Callable[[], object]) -> None:
         """Take a step however long Redis is away."""
         pause_s = 0.0
         while True:
             try:
-                return step()
+                step()
+                return
             except RedisError as error:
                 pause_s = self.after(error, pause_s)

@@ -9,17 +9,41 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from typing import Any
 
 from redis import Redis
 from rq.defaults import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
+from rq.exceptions import DeserializationError
 from rq.job import Job, _job_stack
 from rq.utils import import_attribute
 
 # A job as `claim.lua` returns it, by these places.
 ID, DATA, TIMEOUT, RESULT_TTL, FAILURE_TTL, RESCUES, MORE, META = range(8)
 
+# What a job may change of itself while it runs, so that its end is another one.
+CHANGEABLE = (
+    "description",
+    "timeout",
+    "ttl",
+    "result_ttl",
+    "failure_ttl",
+    "retries_left",
+    "retry_intervals",
+    "repeats_left",
+    "repeat_intervals",
+    "webhooks",
+    "group_id",
+)
+
 RawJob = list[Any]
+
+
+def does_more(job_class: type[Job]) -> bool:
+    """Whether a class does something of RQ's in its own way, and has to be asked at each step."""
+    classes = job_class.__mro__[: job_class.__mro__.index(Job)]
+    names = {name for each in classes for name in vars(each) if not name.startswith("__")}
+    return not names.isdisjoint(vars(Job))
 
 
 class LazyJob(Job):
@@ -31,9 +55,28 @@ class LazyJob(Job):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_make" not in self.__dict__:
             raise AttributeError(name)
-        make = self.__dict__.pop("_make")
-        make(self)
+        self._be_whole()
         return getattr(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._be_whole()
+        super().__setattr__(name, value)
+
+    def _be_whole(self) -> None:
+        make = self.__dict__.pop("_make", None)
+        if make is not None:
+            make(self)
+            self.__dict__["_was"] = _state(self)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether somebody has looked at it."""
+        return "_was" in self.__dict__
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether somebody changed what RQ would save at the end."""
+        return self.is_whole and self.__dict__["_was"] != _state(self)
 
     @property
     def id(self) -> str:
@@ -44,7 +87,11 @@ class LazyJob(Job):
         self._id = value
 
 
-def lazy_job(job_class: type[Job], connection: Redis, serializer: Any) -> Callable[[str], Job]:
+def _state(job: Job) -> list[Any]:
+    return [copy(getattr(job, name)) for name in CHANGEABLE]
+
+
+def lazy_job(job_class: type[Job], connection: Redis, serializer: Any) -> Callable[[str], LazyJob]:
     """A maker of lazy jobs of a class."""
     lazy_class = LazyJob if job_class is Job else type("LazyJob", (LazyJob, job_class), {})
 
@@ -53,8 +100,8 @@ def lazy_job(job_class: type[Job], connection: Redis, serializer: Any) -> Callab
         job_class.__init__(job, id, connection=connection, serializer=serializer)
         job.refresh()
 
-    def make(id: str) -> Job:
-        job: Job = object.__new__(lazy_class)
+    def make(id: str) -> LazyJob:
+        job: LazyJob = object.__new__(lazy_class)
         job.__dict__["_id"] = id
         job.__dict__["_make"] = make_whole
         return job
@@ -84,7 +131,10 @@ class Calls:
         """The function, its arguments and its named arguments. Raises whatever is wrong with the data."""
         with suppress(zlib.error):
             data = zlib.decompress(data)
-        name, instance, arguments, named = self._loads(data)
+        try:
+            name, instance, arguments, named = self._loads(data)
+        except Exception as error:
+            raise DeserializationError from error
         if instance is not None:
             return getattr(instance, name), arguments, named
         function = self._functions.get(name)

@@ -15,6 +15,9 @@ TOKEN_CHARS = 32
 
 _ASK = 0
 _STOP = 1
+_WORN_OUT = 2
+_HAS_ENDED = 3
+_HAS_TAKEN_OVER = 48
 _LIMIT = struct.Struct("<i")
 _LIMIT_AT = 4
 # place of the running job in its claim, from 0 (-1: none), when it began (monotonic seconds), and the
@@ -23,8 +26,8 @@ _RUN = struct.Struct("<qdd")
 _RUN_AT = 8
 _JOBS = struct.Struct("<q")
 _JOBS_AT = 40
-_BEAT = struct.Struct("<d")
-_BEAT_AT = 48
+_LIFT = struct.Struct("<d")
+_LIFT_AT = _RUN_AT + 16
 _CURRENT_AT = 64
 _ENDING_AT = _CURRENT_AT + TOKEN_CHARS
 _ASKED_AT = _ENDING_AT + TOKEN_CHARS
@@ -45,11 +48,13 @@ class Progress:
 
     # --- the child writes -------------------------------------------------------------------------
 
-    def begin(self, place: int, timeout_s: float) -> float:
-        """A job of the claim in hand starts; returns the monotonic second."""
-        now = time.monotonic()
-        _RUN.pack_into(self._page, _RUN_AT, place, now, timeout_s)
-        return now
+    def begin(self, place: int) -> None:
+        """A job of the claim in hand is about to start."""
+        _RUN.pack_into(self._page, _RUN_AT, place, time.monotonic(), 0.0)
+
+    def limit(self, seconds: float) -> None:
+        """The job that runs may take so long; 0 for ever, or once it has run."""
+        _LIFT.pack_into(self._page, _LIFT_AT, seconds)
 
     def idle(self) -> None:
         """No job runs."""
@@ -66,7 +71,14 @@ class Progress:
     def count(self, jobs: int) -> None:
         """So many jobs have ended in all."""
         _JOBS.pack_into(self._page, _JOBS_AT, jobs)
-        _BEAT.pack_into(self._page, _BEAT_AT, time.monotonic())
+
+    def taken_over(self) -> None:
+        """What the child before left is settled."""
+        self._page[_HAS_TAKEN_OVER] = 1
+
+    def end(self) -> None:
+        """The last act of a child that ends by itself; a job could end the process as well."""
+        self._page[_HAS_ENDED] = 1
 
     @property
     def is_asked(self) -> int:
@@ -98,9 +110,17 @@ class Progress:
         """Ask the child to end after the job in hand."""
         self._page[_STOP] = 1
 
+    def wear_out(self) -> None:
+        """Ask the child to end after the job in hand, and to make room for another."""
+        self._page[_WORN_OUT] = 1
+
     @property
     def must_stop(self) -> bool:
         return self._page[_STOP] == 1
+
+    @property
+    def is_worn_out(self) -> bool:
+        return self._page[_WORN_OUT] == 1
 
     # --- the parent reads -------------------------------------------------------------------------
 
@@ -118,6 +138,14 @@ class Progress:
         current = self._page[_CURRENT_AT : _CURRENT_AT + TOKEN_CHARS]
         ending = self._page[_ENDING_AT : _ENDING_AT + TOKEN_CHARS]
         return current.decode().strip("\0 "), ending.decode().strip("\0 ")
+
+    @property
+    def has_ended(self) -> bool:
+        return self._page[_HAS_ENDED] == 1
+
+    @property
+    def has_taken_over(self) -> bool:
+        return self._page[_HAS_TAKEN_OVER] == 1
 
     @property
     def jobs(self) -> int:

@@ -9,96 +9,83 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import RedisError, WatchError
+from redis.exceptions import RedisError
 from rq import Queue
 from rq.executions import Execution
 from rq.job import Job, JobStatus, Retry
 from rq.registry import StartedJobRegistry
 
+from app_srvc.workers.lease.fence import Fence, FencedRedis, LeaseLostError, OutageError
+from app_srvc.workers.lease.patience import Stopped
+
 if TYPE_CHECKING:
     from app_srvc.workers.lease_worker import LeaseWorker
 
-LONGEST_PAUSE_S = 1.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+COUNTS = ("retries_left", "repeats_left", "number_of_retries")
 
 
-class LeaseLostError(Exception):
-    """The job was given to somebody else; nothing was written."""
+class ScheduledInOneStep:
+    """A queue whose `schedule_job` keeps to the transaction that it is given; RQ's writes at once."""
+
+    def schedule_job(
+        self, job: Job, datetime: datetime, pipeline: Pipeline | None = None, unique: bool = False
+    ) -> Job:
+        scheduling = super().schedule_job  # type: ignore[misc]
+        if pipeline is None or unique:
+            scheduled: Job = scheduling(job, datetime, pipeline, unique)
+            return scheduled
+        queue = cast(Queue, self)
+        pipeline.sadd(queue.redis_queues_keys, queue.key)
+        queue._persist_job(job, pipeline, status=JobStatus.SCHEDULED)
+        pipeline.zadd(queue.scheduled_job_registry.key, {job.id: datetime.timestamp()})
+        return job
 
 
-class FencedPipeline(Pipeline):
-    """A transaction that takes an execution away is carried out only while the execution is there."""
+def keeping_its_status(job_class: type[Job]) -> type[Job]:
+    """A class of jobs that become scheduled in a transaction only; RQ's write it at once."""
 
-    fence: bytes | str | None = None
+    def set_status(self: Job, status: JobStatus, pipeline: Pipeline | None = None) -> None:
+        self._status = status
+        if pipeline is not None or status is not JobStatus.SCHEDULED:
+            job_class.set_status(self, status, pipeline)
 
-    def execute(self, raise_on_error: bool = True) -> list[Any]:
-        if not self._takes_away():
-            return super().execute(raise_on_error)
-        stack, is_watched = list(self.command_stack), self.watching
-        while True:
-            try:
-                self.immediate_execute_command("WATCH", self.fence)  # type: ignore[no-untyped-call]
-                if not self.immediate_execute_command(  # type: ignore[no-untyped-call]
-                    "EXISTS", self.fence
-                ):
-                    raise LeaseLostError
-                return super().execute(raise_on_error)
-            except WatchError:
-                # The parent has renewed the lease in between.
-                if is_watched:
-                    raise
-                self.command_stack = list(stack)
-            except BaseException:
-                self.reset()
-                raise
-
-    def _takes_away(self) -> bool:
-        return self.fence is not None and any(
-            arguments[0] == "DEL" and self.fence in arguments[1:]
-            for arguments, _ in self.command_stack
-        )
-
-
-class FencedRedis(Redis):
-    """A client whose pipelines mind a fence: the key of the execution in hand."""
-
-    fence: str | None = None
-
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        pipeline = FencedPipeline(
-            self.connection_pool, self.response_callbacks, transaction, shard_hint
-        )
-        pipeline.fence = self.fence
-        return pipeline
-
-
-class Paused(Exception):
-    """Whoever insists was told to stop."""
+    return type(job_class.__name__, (job_class,), {"set_status": set_status})
 
 
 class RqPath:
     """Runs or ends one job at a time with the code of an RQ worker.
 
-    `worker` is this process' own; `pause(seconds)` waits between two tries while Redis is away.
+    `worker` is this process' own; `pause(seconds)` waits between two tries while Redis is away; `at_end()`
+    lifts the time limit of the job, which has run.
     """
 
     def __init__(
-        self, worker: "LeaseWorker", patient: Redis, pause: Callable[[float], None]
+        self,
+        worker: "LeaseWorker",
+        patient: Redis,
+        pause: Callable[[float], None],
+        at_end: Callable[[], None],
     ) -> None:
         self._worker = worker
         self._patient = patient
         self._pause = pause
+        self._at_end = at_end
         self._fenced = FencedRedis(connection_pool=patient.connection_pool)
         worker.connection = self._fenced
         self._queues: dict[str, Queue] = {}
+        self._queue_class = type("Queue", (ScheduledInOneStep, worker.queue_class), {})
+        self._job_class = keeping_its_status(worker.job_class)
+        self._is_stopped = False
 
     def queue(self, name: str) -> Queue:
         if name not in self._queues:
             worker = self._worker
-            self._queues[name] = worker.queue_class(
+            self._queues[name] = self._queue_class(
                 name=name,
                 connection=self._patient,
                 job_class=worker.job_class,
@@ -110,14 +97,14 @@ class RqPath:
     def take(self, id: str, queue: str, token: str) -> Job:
         """The whole job, in hand under a token. Raises what is wrong with its hash."""
         worker = self._worker
-        job = worker.job_class(id, connection=self._patient, serializer=worker.serializer)
+        job = self._job_class(id, connection=self._patient, serializer=worker.serializer)
         job.refresh()
         job.origin = queue
         job.worker_name = worker.name
         job._status = JobStatus.STARTED
         execution = Execution(id=token, job_id=id, connection=self._fenced, worker_name=worker.name)
         worker.execution = execution
-        self._fenced.fence = execution.key
+        self._fenced.fence = Fence(execution.key, (f"rq:wip:{queue}", f"{id}:{token}"))
         return job
 
     def run(self, job: Job) -> bool:
@@ -135,6 +122,7 @@ class RqPath:
     def retry(self, job: Job, value: Retry, began: float, ended: float) -> None:
         """A job returned a `Retry`."""
         self._times(job, began, ended)
+        job._result = value
         queue = self.queue(job.origin)
         execution: Any = self._worker.execution
         self._worker.handle_job_retry(job, queue, value, queue.started_job_registry, execution)
@@ -142,7 +130,10 @@ class RqPath:
     def fail(
         self, job: Job, text: str, began: float | None = None, ended: float | None = None
     ) -> None:
-        self._times(job, began or time.time(), ended or time.time())
+        # A job that was in hand when its process died began when it was claimed.
+        if began is None:
+            began = (job.started_at or datetime.now(UTC)).timestamp()
+        self._times(job, began, ended or time.time())
         job._status = JobStatus.FAILED
         self._worker.handle_job_failure(job, self.queue(job.origin), exc_string=text)
 
@@ -157,21 +148,47 @@ class RqPath:
         self.fail(job, text)
 
     def insist(self, step: Callable[[], None], job: Job) -> None:
-        """Take one of RQ's last steps however long Redis is away, and no step for a job that was lost."""
-        execution, pause_s = self._worker.execution, 0.05
+        """Take one of RQ's last steps however long Redis is away, and no step for a job that was lost.
+
+        Raises:
+            Stopped: The child was to stop long ago.
+        """
+        worker, execution, pause_s = self._worker, self._worker.execution, FIRST_PAUSE_S
+        # RQ counts down while it builds its transaction, which may have to be built again.
+        counts = {name: getattr(job, name) for name in COUNTS}
+        self._at_end()
+        tries = 0
         while True:
+            if self._is_stopped:
+                raise Stopped
             try:
+                tries += 1
                 return step()
             except LeaseLostError:
-                self._worker.tell("warning", "job_lease_lost", job_id=job.id)
+                if tries > 1 and self._was_ended(job, execution):
+                    self.queue(job.origin).enqueue_dependents(job)
+                    return None
+                worker.tell("warning", "job_lease_lost", job_id=job.id)
                 job.webhooks = []
                 return None
-            except RedisError as error:
-                self._worker.tell("warning", "worker_redis_failed", error_type=type(error).__name__)
-                self._pause(pause_s)
+            except (RedisError, OutageError) as error:
+                worker.tell("warning", "worker_redis_failed", error_type=type(error).__name__)
+                try:
+                    self._pause(pause_s)
+                except Stopped:
+                    # RQ takes every exception for a failure of the job, which this is not.
+                    job._failure_callback_name, job._failure_callback = None, None  # type: ignore[assignment]
+                    self._is_stopped = True
+                    raise
                 pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
-                # RQ forgets it while it builds its transaction.
-                self._worker.execution = execution
+                worker.execution = execution
+                for name, value in counts.items():
+                    setattr(job, name, value)
+
+    def _was_ended(self, job: Job, execution: Any) -> bool:
+        """Whether a step whose answer was lost had been carried out."""
+        latest = job.latest_result()
+        return latest is not None and latest.execution_id == execution.id
 
     def _times(self, job: Job, began: float, ended: float) -> None:
         job.started_at = datetime.fromtimestamp(began, UTC)
@@ -184,12 +201,21 @@ class RqSteps:
     """What `LeaseWorker` overrides so that RQ's `perform_job` lives with leases and outages."""
 
     rq_path: RqPath
+    execution: Execution | None
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
         """The claim has done it."""
 
     def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
+        """The job has run; a callback has a limit of its own."""
+        self.rq_path._at_end()
         job.ended_at = datetime.now(UTC)
+
+    def cleanup_execution(self, job: Job, pipeline: Pipeline) -> None:
+        """As RQ does, but without forgetting it: the transaction may have to be built once more."""
+        execution = self.execution
+        super().cleanup_execution(job, pipeline)  # type: ignore[misc]
+        self.execution = execution
 
     def handle_job_success(
         self, job: Job, queue: Queue, started_job_registry: StartedJobRegistry

@@ -3,7 +3,6 @@
 import asyncio
 import time
 import traceback
-from types import CoroutineType
 from typing import Any
 
 from redis.backoff import ExponentialBackoff
@@ -17,11 +16,12 @@ from rq.utils import parse_timeout
 
 from app_srvc.workers.lease import plain
 from app_srvc.workers.lease.ends import Batch
+from app_srvc.workers.lease.fence import LeaseLostError
 from app_srvc.workers.lease.inheritance import Inheritance, take_over
 from app_srvc.workers.lease.link import own_client
 from app_srvc.workers.lease.patience import Stopped
 from app_srvc.workers.lease.plain import RawJob
-from app_srvc.workers.lease.rq_path import LeaseLostError, RqPath
+from app_srvc.workers.lease.rq_path import RqPath
 from app_srvc.workers.lease.runner import Runner
 
 MAX_RESCUES = 3
@@ -40,8 +40,9 @@ class RqRunner(Runner):
                 ExponentialBackoff(cap=1.0, base=0.05), PATIENT_TRIES, (LinkError, SilenceError)
             )
         )
-        self._rq = worker.rq_path = RqPath(worker, patient, self.patience.pause)
+        self._rq = worker.rq_path = RqPath(worker, patient, self.patience.pause, self._lift)
         self._calls = plain.Calls(worker.serializer)
+        self._does_more = plain.does_more(worker.job_class)
         self._make_job = plain.lazy_job(worker.job_class, patient, worker.serializer)
         self._current = plain.CurrentJob()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -53,52 +54,105 @@ class RqRunner(Runner):
         super().run_batch(batch)
         self._current.set(None)
 
-    def run_job(self, place: int, raw: RawJob, batch: Batch) -> None:
+    def run_job(self, raw: RawJob, batch: Batch) -> None:
         """One job, to its end: the end is noted, or RQ's own code has written it."""
         began = time.time()
+        job: plain.LazyJob | None = None
         try:
             limit_s = self._limit_of(raw)
-            self.limit.begin(self.progress.begin(place, limit_s), limit_s)
-            if raw[plain.RESCUES] or raw[plain.MORE]:
+            self.progress.limit(limit_s)
+            self.limit.begin(time.monotonic(), limit_s)
+            if raw[plain.RESCUES] or raw[plain.MORE] or self._does_more:
                 self.limit.end()
                 self._run_with_rq(raw, batch)
                 return
             function, arguments, named = self._calls.read(raw[plain.DATA])
-            self._current.set(self._make_job(raw[plain.ID].decode()))
+            job = self._make_job(raw[plain.ID].decode())
+            self._current.set(job)
             value = function(*arguments, **named)
-            if type(value) is CoroutineType:
+            if asyncio.iscoroutine(value):
                 value = self._await(value)
             self.limit.end()
-            if type(value) is Retry:
-                self._rq.retry(self._take(raw, batch), value, began, time.time())
-                return
-            payload = b"" if value is None else plain.packed_result(self.worker.serializer, value)
-            life_s = raw[plain.RESULT_TTL] or self.worker.default_result_ttl
-            self.ends.note(batch, raw, b"s", began, payload, life_s)
+            if isinstance(value, Retry) or job.has_changed:
+                self.progress.limit(0.0)
+            if isinstance(value, Retry):
+                self._rq.retry(self._take(raw, batch, job), value, began, time.time())
+            elif job.has_changed:
+                self._rq.succeed(self._take(raw, batch, job), value, began, time.time())
+            else:
+                self._succeed(raw, batch, value, began)
         except Stopped:
             raise
         except LeaseLostError:
-            self.limit.end()
+            self._lift()
         except BaseException as error:
-            self.limit.end()
-            self._fail(raw, batch, error, began)
+            self._lift()
+            self._fail_whatever_happens(raw, batch, error, began, job)
+
+    def _succeed(self, raw: RawJob, batch: Batch, value: Any, began: float) -> None:
+        payload = b"" if value is None else plain.packed_result(self.worker.serializer, value)
+        life_s = raw[plain.RESULT_TTL] or self.worker.default_result_ttl
+        self.ends.note(batch, raw, b"s", began, payload, life_s)
 
     def _limit_of(self, raw: RawJob) -> float:
         text = raw[plain.TIMEOUT]
         limit_s = parse_timeout(text.decode()) if text else self.worker.queue_class.DEFAULT_TIMEOUT
         return float(limit_s) if limit_s and limit_s > 0 else 0.0
 
+    def _lift(self) -> None:
+        """The job has run, so nobody must end it for its time limit."""
+        self.limit.end()
+        self.progress.limit(0.0)
+
     def _await(self, coroutine: Any) -> Any:
+        """The result of a coroutine. Nothing that it leaves behind goes on beside the next one."""
         if self._loop is None or self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
-        return self._loop.run_until_complete(coroutine)
+        loop, is_clean = self._loop, False
+        try:
+            value = loop.run_until_complete(coroutine)
+            is_clean = not asyncio.all_tasks(loop)
+            return value
+        finally:
+            if not is_clean:
+                for task in asyncio.all_tasks(loop):
+                    task.cancel()
+                loop.close()
 
-    def _fail(self, raw: RawJob, batch: Batch, error: BaseException, began: float) -> None:
+    def _fail_whatever_happens(
+        self,
+        raw: RawJob,
+        batch: Batch,
+        error: BaseException,
+        began: float,
+        ran: plain.LazyJob | None,
+    ) -> None:
+        """An error while a failure is written down must not end the child."""
+        try:
+            self._fail(raw, batch, error, began, ran)
+        except Stopped:
+            raise
+        except BaseException:
+            id = raw[plain.ID].decode()
+            self.worker.tell("exception", "job_not_ended", job_id=id)
+
+    def _fail(
+        self,
+        raw: RawJob,
+        batch: Batch,
+        error: BaseException,
+        began: float,
+        ran: plain.LazyJob | None,
+    ) -> None:
         worker, text = self.worker, "".join(traceback.format_exception(error))
-        if worker.needs_rq_at_failure:
-            job = self._take(raw, batch)
-            worker.handle_exception(job, type(error), error, error.__traceback__)
-            self._rq.fail(job, text, began, time.time())
+        if worker.needs_rq_at_failure or (ran is not None and ran.has_changed):
+            ended = time.time()
+            job = self._take(raw, batch, ran)
+            try:
+                worker.handle_exception(job, type(error), error, error.__traceback__)
+            except Exception as another:
+                text = "".join(traceback.format_exception(another))
+            self._rq.fail(job, text, began, ended)
             return
         worker.log.error(
             "Worker %s: job %s: exception raised while executing\n%s",
@@ -112,24 +166,36 @@ class RqRunner(Runner):
     def _run_with_rq(self, raw: RawJob, batch: Batch) -> None:
         """Run a job that has callbacks, retries and the like, or fail one that is poison."""
         job = self._take(raw, batch)
+        # RQ's callbacks have no current job, least of all the one before.
+        self._current.set(None)
         rescues = int(raw[plain.RESCUES] or 0)
-        if rescues < MAX_RESCUES:
-            if self._rq.run(job) and rescues:
-                # A job that repeats must not be blamed for ever.
-                self.client.hdel(job.key, "rescues", "suspect")
-        else:
+        try:
+            if rescues < MAX_RESCUES:
+                if self._rq.run(job) and rescues:
+                    # A job that repeats must not be blamed for ever.
+                    self.client.hdel(job.key, "rescues", "suspect")
+                return
             text = f"poison: its worker died {rescues} times while it ran"
             self.worker.tell("error", "job_is_poison", job_id=job.id, rescues=rescues)
             self.client.hdel(job.key, "rescues", "suspect")
             self._rq.fail(job, text)
-        self.limit.install()
+        finally:
+            self.limit.install()
 
-    def _take(self, raw: RawJob, batch: Batch) -> Job:
-        """The whole job; an outage is waited for, and is no failure of the job."""
+    def _take(self, raw: RawJob, batch: Batch, ran: plain.LazyJob | None = None) -> Job:
+        """The whole job, with what it changed of itself.
+
+        An outage is waited for, and is no failure of the job.
+        """
         pause_s = 0.0
         while True:
             try:
-                return self._rq.take(raw[plain.ID].decode(), batch.queue, batch.token)
+                if ran is not None and ran.has_changed:
+                    ran.save(include_meta=False, include_result=False)
+                job = self._rq.take(raw[plain.ID].decode(), batch.queue, batch.token)
+                if ran is not None and ran.is_whole:
+                    job.meta = ran.meta
+                return job
             except (LinkError, SilenceError) as error:
                 pause_s = self.patience.after(error, pause_s)
 

@@ -42,6 +42,8 @@ class Runner(ABC):
     most_at_once = 250
     # The largest data of a job that is taken, in bytes; 0 for any.
     max_data_bytes = 0
+    # Whether a job counts as started once it is claimed.
+    claims_start = True
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class Runner(ABC):
         self.client = own_client(worker.original_connection)
         self.link = ScriptLink(self.client)
         self.patience = Patience(progress, wake, worker.tell)
-        self.ends = Ends(worker, self.link, progress, self.end_left)
+        self.ends = Ends(worker, self.client, self.link, progress, self.end_left)
         self.limit = TimeLimit()
         self._order: list[str] = worker.queue_names()
         self._arrivals = Arrivals(self.client, [f"rq:queue:{name}" for name in self._order], wake)
@@ -74,7 +76,7 @@ class Runner(ABC):
         """Settle what the child before left. May raise a RedisError, and is then called again."""
 
     @abstractmethod
-    def run_job(self, place: int, raw: RawJob, batch: Batch) -> None:
+    def run_job(self, raw: RawJob, batch: Batch) -> None:
         """Run one job to its end: note it, or move the job otherwise. Raises `Stopped` only."""
 
     @abstractmethod
@@ -94,6 +96,7 @@ class Runner(ABC):
             if self._inheritance is not None:
                 left = self._inheritance
                 self.patience.insist(lambda: self.take_over(left))
+                self.progress.taken_over()
             while (end := self._must_end()) is None:
                 try:
                     what = self._turn()
@@ -103,11 +106,13 @@ class Runner(ABC):
                     if what != "jobs" and not self._rest(what):
                         break
                 except RedisError as error:
+                    self._arrivals.close()
                     pause_s = self.patience.after(error, pause_s)
             status = end or EXIT_DONE
             self.patience.insist(self.ends.send_last)
         except Stopped:
             self.worker.tell("warning", "jobs_left_to_rescue")
+        self.progress.end()
         return status
 
     def _turn(self) -> str:
@@ -116,13 +121,13 @@ class Runner(ABC):
         what, batch = self.claim()
         if batch is not None:
             self.run_batch(batch)
-        self.ends.settle()
-        return what
+        return "jobs" if self.ends.settle() else what
 
     def _must_end(self) -> int | None:
         if self.progress.must_stop or self._allowance.is_used_up:
             return EXIT_DONE
-        return EXIT_RECYCLED if self._allowance.is_worn_out else None
+        is_worn_out = self._allowance.is_worn_out or self.progress.is_worn_out
+        return EXIT_RECYCLED if is_worn_out else None
 
     def _rest(self, what: str) -> bool:
         """Wait for work; False if there is none to wait for."""
@@ -145,6 +150,8 @@ class Runner(ABC):
         A claim whose answer was lost is made again with its token, and finds what it had taken.
         """
         most = self._allowance.left(max(1, min(self.most_at_once, int(BATCH_S / self._pace_s))))
+        if self.worker.takes_turns and len(self._order) > 1:
+            most = 1
         self.progress.claimed(self._token)
         self.link.drop_unanswered()
         self.link.send(self._claim_call(most), *self.ends.calls())
@@ -171,7 +178,8 @@ class Runner(ABC):
             *(f"rq:queue:{name}" for name in names),
         )
         now = self._stamps.text(time.time())
-        arguments = (self._token, worker.name, LEASE_S, most, self.max_data_bytes, now, *names)
+        how = (LEASE_S, most, self.max_data_bytes, now, int(self.claims_start))
+        arguments = (self._token, worker.name, *how, *names)
         return Call(CLAIM, keys, arguments)
 
     # --- run --------------------------------------------------------------------------------------
@@ -182,11 +190,13 @@ class Runner(ABC):
         self.limit.install()
         self.ends.open(batch)
         for place, raw in enumerate(batch.jobs):
+            # First this, then the look: so either side sees what the other does.
+            self.progress.begin(place)
             if self.progress.is_asked != NOT_ASKED and self._is_taken(batch.token, place):
                 break
             if self.progress.must_stop:
                 break
-            self.run_job(place, raw, batch)
+            self.run_job(raw, batch)
             ran += 1
         self.progress.idle()
         if ran < len(batch.jobs):

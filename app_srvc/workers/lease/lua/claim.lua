@@ -12,7 +12,7 @@
 --
 -- ARGV 1 E, a token for this claim; the same one asks again, if a reply was lost   2 W
 --      3 length of the lease, seconds   4 how many jobs at most   5 largest data and meta that are taken, bytes; 0 for any
---      6 now, as RQ writes times   7… the names of the queues, as KEYS 5…
+--      6 now, as RQ writes times   7 "1" if a job that is claimed counts as started   8… the names of the queues, as KEYS 5…
 -- Returns {what, queue's place in KEYS 5…, jobs, dropped}. What is "jobs", "empty", "suspended" or
 -- "paused" (empty but for paused queues). A job is {J, data, timeout, result_ttl, failure_ttl,
 -- rescues, more, meta}, where "more" is "1" if it asks for what RQ's own code does at its end;
@@ -22,17 +22,17 @@
 local claim, worker, token, name = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local lease_s, most, now_text = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[6]
 local max_bytes = tonumber(ARGV[5])
-local names_from = 6
+local names_from, is_start = 7, ARGV[7] == '1'
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 -- Written out once: Redis would do it for each use.
 local now_s = string.format('%.6f', now)
 local ends_s, gone_s = string.format('%.6f', now + lease_s), string.format('%.6f', now + lease_s + 60)
-local DROPPED_LIFE_S = 86400
+local DROPPED_LIFE_S, MAX_WORD_BYTES = 86400, 200
 local STATUSES = {queued = 1, created = 1, scheduled = 1, deferred = 1, started = 1, finished = 1, failed = 1,
   stopped = 1}
 
--- The job as it is returned, its status, whether it must run alone, and whether its hash has a life.
+-- The job as it is returned, its status, whether it must run alone, and whether its hash may have a life.
 local function read(id)
   local key = 'rq:job:' .. id
   if max_bytes > 0 and redis.call('TYPE', key).ok == 'hash' then
@@ -42,33 +42,51 @@ local function read(id)
   end
   local v = redis.pcall('HMGET', key, 'data', 'status', 'timeout', 'result_ttl', 'failure_ttl',
     'rescues', 'suspect', 'ttl', 'retries_left', 'repeats_left', 'webhooks', 'success_callback_name',
-    'failure_callback_name', 'stopped_callback_name')
+    'failure_callback_name', 'stopped_callback_name', 'worker_name')
   if v.err or not v[1] then return nil end
+  if max_bytes > 0 then
+    for at = 2, 15 do
+      if v[at] and #v[at] > MAX_WORD_BYTES then
+        return {id, false, false, false, false, false, false, false}, 'queued'
+      end
+    end
+  end
   local more = v[9] or v[10] or v[11] or (v[12] or '') .. (v[13] or '') .. (v[14] or '') ~= ''
   local job = {id, v[1], v[3], v[4], v[5], v[6], more and '1' or false}
   if max_bytes > 0 then job[8] = redis.call('HGET', key, 'meta') end
-  return job, v[2], v[7], v[8]
+  -- A `ttl` makes a job mortal, and so does its last end, if it has run before.
+  return job, v[2], v[7], v[8] or (v[15] and v[15] ~= '')
 end
 
 -- Asked again: what is still in hand.
 local held = redis.call('LRANGE', claim, 0, -1)
 if #held > 0 then
-  local jobs, place = {}, 0
+  local jobs, ids, place = {}, {}, 0
   for at = 1, #KEYS - 4 do
     if ARGV[names_from + at] == held[1] then place = at end
   end
   for at = 2, #held do
     if redis.call('ZSCORE', 'rq:wip:' .. held[1], held[at] .. ':' .. token) then
       local job = read(held[at])
-      if job then jobs[#jobs + 1] = job end
+      if job then
+        jobs[#jobs + 1] = job
+        ids[#ids + 1] = held[at]
+      end
     end
   end
-  return {'jobs', place, jobs, {}}
+  -- The list says by its places which job runs, so it holds what is returned.
+  redis.call('DEL', claim)
+  if #jobs > 0 then
+    redis.call('RPUSH', claim, held[1], unpack(ids))
+    redis.call('EXPIRE', claim, 10 * lease_s)
+    return {'jobs', place, jobs, {}}
+  end
 end
 
 local function idle(what, dropped)
   if redis.call('EXISTS', worker) == 1 then
-    redis.call('HSET', worker, 'state', what == 'suspended' and 'suspended' or 'idle')
+    redis.call('HSET', worker, 'state', what == 'suspended' and 'suspended' or 'idle',
+      'current_job_working_time', 0)
     redis.call('HDEL', worker, 'current_job')
   end
   return {what, 0, {}, dropped}
@@ -99,11 +117,11 @@ local function take(queue, queue_name)
   if ids.err then return jobs, dropped end
   local seen, entries, scores, lasting = {}, {}, {}, {}
   for _, id in ipairs(ids) do
-    local problem, job, status, is_suspect, ttl
+    local problem, job, status, is_suspect, is_mortal
     if #id > 200 or not string.find(id, '^[%w_%-]+$') then
       problem = 'bad_id'
     else
-      job, status, is_suspect, ttl = read(id)
+      job, status, is_suspect, is_mortal = read(id)
       if not job then
         problem = 'no_job'
       elseif status and not STATUSES[status] then
@@ -125,7 +143,7 @@ local function take(queue, queue_name)
       seen[id] = true
       jobs[#jobs + 1] = job
       entries[#entries + 1] = id
-      if ttl then lasting[#lasting + 1] = id end
+      if is_mortal then lasting[#lasting + 1] = id end
       if is_suspect then
         looked_at = looked_at + 1
         break
@@ -152,8 +170,10 @@ local function take(queue, queue_name)
     redis.call('HSET', execution, 'id', token, 'created_at', now_s, 'last_heartbeat', now_s,
       'worker_name', name)
     redis.pcall('ZADD', executions, gone_s, token)
-    redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', now_text,
-      'last_heartbeat', now_text, 'worker_name', name)
+    if is_start then
+      redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', now_text,
+        'last_heartbeat', now_text, 'worker_name', name)
+    end
   end
   for _, id in ipairs(lasting) do redis.call('PERSIST', 'rq:job:' .. id) end
   return jobs, dropped
@@ -169,7 +189,8 @@ for at = 5, #KEYS do
     for _, word in ipairs(dropped) do all_dropped[#all_dropped + 1] = word end
     if #jobs > 0 then
       if redis.call('EXISTS', worker) == 1 then
-        redis.call('HSET', worker, 'state', 'busy', 'current_job', jobs[1][1])
+        redis.call('HSET', worker, 'state', 'busy', 'current_job', jobs[1][1],
+          'current_job_working_time', 0)
       end
       return {'jobs', at - 4, jobs, all_dropped}
     end

@@ -5,23 +5,34 @@
 --      6 app:result:E  stream  only while the script runs
 -- and for each job J: rq:job:J  hash   rq:execution:J:E  hash   rq:executions:J  zset
 --      rq:job:J:dependents  set  looked at   rq:results:J  stream  one more result
+--      rq:job::J:dependencies  set  lives and goes with J   rq:group:G  set  loses a J that goes
 --
 -- ARGV 1 E   2 W   3 "1" if the claim is over with these   then eight for each job: J; "s" or "f"; when it began and ended, as RQ writes times, and
 --      as seconds; its life in seconds, -1 for ever; its result or error, "" for none
 -- Returns {lost, left}: the ids whose lease was taken away, which are as they were, and those that others
 -- depend on, which are still in hand: RQ's own code has to end them.
 
+local DEFAULT_LIFE_S, LONGEST_LIFE_S = 500, 10000000000
 local wip, token, name = KEYS[1], ARGV[1], ARGV[2]
 local now = tonumber(redis.call('TIME')[1])
 local count = (#ARGV - 3) / 8
-local entries, dependents, lost, left = {}, {}, {}, {}
+local entries, dependents, dependencies, lost, left = {}, {}, {}, {}, {}
 for at = 0, count - 1 do
   local id = ARGV[4 + 8 * at]
   entries[#entries + 1] = id .. ':' .. token
   dependents[#dependents + 1] = 'rq:job:' .. id .. ':dependents'
+  dependencies[#dependencies + 1] = 'rq:job::' .. id .. ':dependencies'
 end
 local scores = count > 0 and redis.call('ZMSCORE', wip, unpack(entries)) or {}
 local has_dependents = count > 0 and redis.call('EXISTS', unpack(dependents)) > 0
+local has_dependencies = count > 0 and redis.call('EXISTS', unpack(dependencies)) > 0
+
+-- What nobody can read must not hold up the ends of all others.
+local function life_of(text)
+  local life_s = tonumber(text)
+  if not life_s or life_s ~= life_s then return DEFAULT_LIFE_S end
+  return math.floor(math.max(-1, math.min(life_s, LONGEST_LIFE_S)))
+end
 
 -- The score in a registry; written out once for each length of life.
 local seconds = {}
@@ -62,12 +73,14 @@ for at = 0, count - 1 do
     ended[#ended + 1] = entries[at + 1]
     gone[#gone + 1] = 'rq:execution:' .. entries[at + 1]
     gone[#gone + 1] = 'rq:executions:' .. id
-    local life_s, payload = tonumber(ARGV[base + 6]), ARGV[base + 7]
+    local life_s, payload = life_of(ARGV[base + 6]), ARGV[base + 7]
     worked = worked + math.max(0, tonumber(ARGV[base + 5]) - tonumber(ARGV[base + 4]))
     if outcome == 's' then successes = successes + 1 else failures = failures + 1 end
     if life_s == 0 then
       gone[#gone + 1] = key
-      gone[#gone + 1] = key .. ':dependencies'
+      gone[#gone + 1] = dependencies[at + 1]
+      local group = redis.pcall('HGET', key, 'group_id')
+      if type(group) == 'string' and group ~= '' then redis.pcall('SREM', 'rq:group:' .. group, id) end
     elseif (tonumber(redis.pcall('HSET', key, 'status', outcome == 's' and 'finished' or 'failed',
         'started_at', ARGV[base + 2], 'ended_at', ARGV[base + 3])) or 3) == 3 then
       -- There was no such hash: somebody deleted the job while it ran.
@@ -86,8 +99,9 @@ for at = 0, count - 1 do
         redis.pcall('XTRIM', results, 'MAXLEN', 10)
       end
       if life_s > 0 then
-        redis.call('EXPIRE', key, ARGV[base + 6])
-        redis.call('EXPIRE', results, ARGV[base + 6])
+        redis.call('EXPIRE', key, life_s)
+        redis.call('EXPIRE', results, life_s)
+        if has_dependencies then redis.call('EXPIRE', dependencies[at + 1], life_s) end
       else
         redis.call('PERSIST', results)
       end

@@ -16,7 +16,9 @@ for at = #held, keep + 2, -1 do
   if redis.call('ZREM', 'rq:wip:' .. queue, entry) == 1 then
     redis.call('DEL', 'rq:execution:' .. entry)
     redis.pcall('ZREM', 'rq:executions:' .. id, token)
-    if redis.call('EXISTS', 'rq:job:' .. id) == 1 then
+    local status = redis.pcall('HGET', 'rq:job:' .. id, 'status')
+    -- Whatever has another status was ended or moved by somebody.
+    if status == 'started' or status == 'queued' then
       redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')
       back[#back + 1] = id
     end

@@ -12,6 +12,17 @@ local wip, queue = KEYS[1], KEYS[2]
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 local rescued, back = {}, {}
+
+local function is_running(id)
+  local others = redis.pcall('ZRANGE', 'rq:executions:' .. id, 0, -1)
+  if others.err then return false end
+  for _, other in ipairs(others) do
+    local score = redis.call('ZSCORE', wip, id .. ':' .. other)
+    if score and tonumber(score) > now then return true end
+  end
+  return false
+end
+
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', wip, '-inf', now, 'LIMIT', 0, ARGV[1])) do
   local id, token = string.match(entry, '^(.*):([^:]*)$')
   redis.call('ZREM', wip, entry)
@@ -21,7 +32,7 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', wip, '-inf', now, 'LIMIT', 0,
     redis.pcall('ZREM', 'rq:executions:' .. id, token)
     local status = redis.pcall('HGET', job, 'status')
     -- Whatever has another status was ended or moved by somebody, and is not in hand.
-    if status == 'started' then
+    if status == 'started' and not is_running(id) then
       local others = redis.pcall('LLEN', claim)
       local count = 'suspect'
       if type(others) == 'number' and others > 2 then
