@@ -115,3 +115,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kills", type=int, default=3, help="How often a test that kills a process does so."
     )
+    parser.addoption(
+        "--seed", type=int, help="Of the random points of faults; a test prints the one it drew."
+    )

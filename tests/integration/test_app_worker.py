@@ -332,9 +332,9 @@ def test_jobs_that_were_claimed_and_not_started_go_back_to_the_head(
     ids = [accept_note(world).message_id.encode() for _ in range(4)]
     assert claim(link, QUEUE, "token", 3) == ids[:3]
     assert listed(valkey.client) == ids[3:]
-    link.call(Call(HAND_BACK, ("app:claim:token",), ("token", 1)))
+    link.call(Call(HAND_BACK, ("app:claim:token",), ("token", 1, 0)))
     assert listed(valkey.client) == ids[1:]
-    link.call(Call(HAND_BACK, ("app:claim:token",), ("token", 0)))
+    link.call(Call(HAND_BACK, ("app:claim:token",), ("token", 0, 0)))
     assert listed(valkey.client) == ids
     assert {job_field(valkey.client, id.decode(), "status") for id in ids} == {"queued"}
     assert in_hand(valkey.client) == []
@@ -583,7 +583,7 @@ def test_a_job_whose_lease_was_taken_away_cannot_be_moved_by_its_old_owner(
         end = (id, outcome, "began", "ended", "1.0", "2.0", 60, "")
         assert link.call(Call(FINISH, keys, ("token", "w", 0, *end))) == [[id.encode()], []]
     assert link.call(Call(RENEW, ("app:claim:token", "w"), ("token", LEASE_S, "now", 1, 0))) == 0
-    assert link.call(Call(HAND_BACK, ("app:claim:token",), ("token", 0))) == 0
+    assert link.call(Call(HAND_BACK, ("app:claim:token",), ("token", 0, 0))) == 0
     leases, lease = Leases(redis, QUEUE, "w"), Lease(AppJob(id, redis), "token")
     assert not leases.abandon(lease, "killed", 1.0)
     assert not leases.reschedule(lease, delay_s=1, tries=1, worked_s=1, is_failed_try=True)

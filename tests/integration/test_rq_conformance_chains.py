@@ -1,26 +1,17 @@
-"""LeaseWorker beside RQ's own workers: what comes after a job."""
+"""LeaseWorker beside RQ's own workers: retries, repeats, schedules and dependents."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from rq import Callback, Repeat, Retry
+from rq import Repeat, Retry
 from rq.job import Dependency
-from rq.webhook import Webhook
 
 from tests.samples import rq_tasks as tasks
 from tests.support.rq_differences import failures_that_are_gone
-from tests.support.rq_listener import Listener
-from tests.support.rq_trial import OURS, STOCK, Site, Trial
+from tests.support.rq_trial import Site, Trial
 
 SCHEDULED = {"with_scheduler": True}
-
-
-@pytest.fixture
-def listener() -> Iterator[Listener]:
-    with Listener() as listener:
-        yield listener
 
 
 # --- retries --------------------------------------------------------------------------------------
@@ -39,7 +30,7 @@ def test_a_job_fails_for_good_when_its_tries_are_used_up(trial: Trial) -> None:
 
 
 def test_a_job_is_tried_again_later(trial: Trial) -> None:
-    trial.enqueue(tasks.fail_at_first, 2, retry=Retry(max=2, interval=[30, 60]))
+    trial.enqueue(tasks.fail_at_first, 2, retry=Retry(max=2, interval=[40, 60]))
     picture = trial.run()
     assert picture["rq:scheduled:default"] == {"a": "about 40 s"}
     trial.each(Site.make_due)
@@ -220,92 +211,3 @@ def test_a_dependent_of_a_job_that_is_tried_again(trial: Trial) -> None:
 
     trial.each(enqueue)
     assert trial.run()["notes"] == ["run 1", "run 2", "ran b"]
-
-
-# --- callbacks ------------------------------------------------------------------------------------
-
-CALLBACKS = {
-    "on_success": Callback(tasks.note_success),
-    "on_failure": Callback(tasks.note_failure),
-    "on_stopped": Callback(tasks.note_stop),
-}
-
-
-@pytest.mark.parametrize(
-    ("function", "note"),
-    [
-        (tasks.wait_and_echo, "success of a: '5', finished"),
-        (tasks.fail, "failure of a: ValueError 5"),
-    ],
-    ids=["success", "failure"],
-)
-def test_callbacks(trial: Trial, function: Any, note: str) -> None:
-    trial.enqueue(function, "5", **CALLBACKS)
-    assert trial.run()["notes"] == [note]
-
-
-@pytest.mark.parametrize(
-    ("function", "callbacks"),
-    [
-        (tasks.echo, {"on_success": tasks.refuse_success}),
-        (tasks.echo, {"on_success": tasks.refuse_success, "on_failure": tasks.note_failure}),
-        (tasks.fail, {"on_failure": tasks.refuse_failure}),
-        (tasks.echo, {"on_success": "tests.samples.rq_tasks.not_there"}),
-        (tasks.fail, {"on_failure": "tests.samples.rq_tasks.not_there"}),
-    ],
-    ids=["on_success", "both", "on_failure", "no on_success", "no on_failure"],
-)
-def test_callbacks_that_raise(trial: Trial, function: Any, callbacks: dict[str, Any]) -> None:
-    named = {name: Callback(callback) for name, callback in callbacks.items()}
-    trial.enqueue(function, "5", **named)
-    assert trial.run()["rq:job:a"]["status"] == "failed"
-
-
-def test_no_job_is_the_current_one_in_a_callback(trial: Trial) -> None:
-    for id in "abcde":
-        trial.enqueue(tasks.do_nothing, id=id)
-        trial.enqueue(tasks.do_nothing, id=f"{id}2", on_success=Callback(tasks.note_current_job))
-    assert trial.run()["notes"] == [f"after {id}2 comes None" for id in "abcde"]
-
-
-def test_a_callback_that_takes_too_long(trial: Trial) -> None:
-    trial.enqueue(tasks.echo, 1, on_success=Callback(tasks.take_too_long, timeout=1))
-    trial.enqueue(tasks.sleep, 20, id="b", job_timeout=1)
-    picture = trial.run()
-    assert [picture[f"rq:job:{id}"]["status"] for id in "ab"] == ["failed"] * 2
-
-
-def test_callbacks_of_a_job_that_is_tried_again(trial: Trial) -> None:
-    trial.enqueue(tasks.fail_at_first, 1, retry=Retry(max=1), **CALLBACKS)
-    notes = trial.run()["notes"]
-    assert [note.partition(":")[0] for note in notes] == [
-        "run 1",
-        "failure of a",
-        "run 2",
-        "success of a",
-    ]
-
-
-# --- webhooks -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("function", [tasks.echo, tasks.fail], ids=["success", "failure"])
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_webhooks(trial: Trial, listener: Listener, function: Any, method: Any) -> None:
-    def enqueue(site: Site) -> None:
-        hooks = [
-            Webhook(f"{listener.url}/{site.worker_name}/{status}", status, method=method)
-            for status in ("finished", "failed")
-        ]
-        site.enqueue(function, "5", webhooks=hooks)
-
-    trial.each(enqueue)
-    trial.run()
-    heard = {site.kind: listener.heard(f"/{site.worker_name}/") for site in trial.sites.values()}
-    assert len(heard[STOCK]) == 1
-    assert heard[OURS] == heard[STOCK]
-
-
-def test_a_webhook_that_nobody_answers(trial: Trial) -> None:
-    trial.enqueue(tasks.echo, 1, webhooks=[Webhook("http://127.0.0.1:1/", "finished")])
-    assert trial.run()["rq:job:a"]["status"] == "finished"

@@ -6,7 +6,7 @@ Mostly that is where theirs lose a job, run one that is not to be run, or end.
 from datetime import timedelta
 
 import pytest
-from rq import Callback, Worker
+from rq import Callback, Repeat, Worker
 from rq.command import send_stop_job_command
 from rq.job import Job, JobStatus
 
@@ -156,6 +156,18 @@ def test_a_change_in_the_moment_of_the_end_leaves_nothing_in_hand(trial: Trial, 
     trial.wait(kind)
     assert site.status() == "finished"
     assert (in_hand(site) == []) == (kind == OURS)
+
+
+@pytest.mark.parametrize(("kind", "times"), [(STOCK, 2), (OURS, 3)])
+def test_a_change_in_the_moment_of_the_end_costs_no_repeat(
+    trial: Trial, kind: str, times: int
+) -> None:
+    """RQ's worker counts a repeat each time that it begins its transaction."""
+    site = trial.sites[kind]
+    site.enqueue(tasks.note_itself, repeat=Repeat(times=2))
+    trial.start(kind, queue_class="tests.samples.rq_tasks.MovingQueue")
+    trial.wait(kind)
+    assert site.notes() == ["ran a"] * times
 
 
 # --- processes that die ---------------------------------------------------------------------------

@@ -112,7 +112,12 @@ class Ends:
         """No job of the batch is in hand any more."""
         self._batch = None
         self._unsent.append(Report(batch.token, batch.queue, batch.take_ends(), is_over=True))
-        self._progress.ending(batch.token)
+        self._progress.ending(self._unsent[0].token)
+
+    @property
+    def are_behind(self) -> bool:
+        """Whether Redis has not taken what was sent: nothing more is to be begun before it does."""
+        return bool(self._left) or any(report.times_sent for report in self._unsent)
 
     def calls(self) -> list[Call]:
         """What Redis has not confirmed, to be sent over the link of the child."""
@@ -140,16 +145,20 @@ class Ends:
         """Send what Redis has not confirmed, and wait for its answer: the child is about to end."""
         self._is_closed.set()
         self._flusher.join(JOIN_S)
-        self._link.drop_unanswered()
-        if self._unsent:
-            self._link.send(*self.calls())
-        self.settle()
+        self.catch_up()
         with suppress(RedisError), self._client.pipeline() as pipeline:
             pipeline.hset(
                 self._worker.key, mapping={"state": "idle", "current_job_working_time": 0}
             )
             pipeline.hdel(self._worker.key, "current_job")
             pipeline.execute()
+
+    def catch_up(self) -> None:
+        """Send what Redis has not confirmed, and wait for its answer."""
+        self._link.drop_unanswered()
+        if self._unsent:
+            self._link.send(*self.calls())
+        self.settle()
 
     def send_one(self, token: str, queue: str, values: tuple[Any, ...]) -> None:
         """Send one end again, at once."""

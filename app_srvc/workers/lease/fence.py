@@ -31,6 +31,7 @@ class FencedPipeline(Pipeline):
     """A transaction that takes an execution away is carried out only while its lease stands."""
 
     fence: Fence | None = None
+    again: Callable[[], None] = staticmethod(lambda: None)
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         if self.fence is None or not self._takes_away(self.fence):
@@ -43,6 +44,8 @@ class FencedPipeline(Pipeline):
             except WatchError:
                 # The parent has renewed the lease in between.
                 if is_watched:
+                    # RQ builds it once more.
+                    self.again()
                     raise
                 self.command_stack = list(stack)
             except (LinkError, SilenceError) as error:
@@ -66,13 +69,14 @@ class FencedPipeline(Pipeline):
 
 
 class FencedRedis(Redis):
-    """A client whose pipelines mind a fence."""
+    """A client whose pipelines mind a fence. `again` undoes what RQ did while it built one in vain."""
 
     fence: Fence | None = None
+    again: Callable[[], None] = staticmethod(lambda: None)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         pipeline = FencedPipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint
         )
-        pipeline.fence = self.fence
+        pipeline.fence, pipeline.again = self.fence, self.again
         return pipeline

@@ -68,7 +68,7 @@ class Housekeeping:
         self._rest_s = 0.0
         self._promote_at = 0.0
         self._last_turn = self._steady_since = time.monotonic()
-        self._refused = False
+        self._refused: set[str] = set()
         self._next: dict[str, float] = {}
         self._steps = [
             ("renew", RENEW_EVERY_S, self.renew),
@@ -119,9 +119,13 @@ class Housekeeping:
             raise
         except ResponseError as error:
             self._link.drop_unanswered()
-            if not self._refused:
-                self._tell("error", "worker_step_refused", error=str(error)[:200])
-            self._refused = True
+            self._refuse(error)
+
+    def _refuse(self, error: ResponseError) -> None:
+        """Said once for each reason."""
+        if str(error) not in self._refused:
+            self._tell("error", "worker_step_refused", error=str(error)[:200])
+            self._refused.add(str(error))
 
     def close(self) -> None:
         """Give the connections back."""
@@ -140,8 +144,11 @@ class Housekeeping:
             for name in self._queues
         ]
         self._link.send(*calls)
-        for _ in calls:
-            promoted, dropped, due_in_s = self._link.answer()
+        for answer in self._link.answers():
+            if isinstance(answer, ResponseError):
+                self._refuse(answer)
+                continue
+            promoted, dropped, due_in_s = answer
             for id in dropped:
                 entry = id[:200].decode("ascii", "backslashreplace")
                 self._tell("warning", "job_refused", job_id=entry, reason="scheduled_without_job")
@@ -163,7 +170,7 @@ class Housekeeping:
         is_still = lane.slow_place() == place and lane.progress.tokens[0] == token
         try:
             if is_still:
-                self._link.call(Call(HAND_BACK, (f"app:claim:{token}",), (token, place + 1)))
+                self._link.call(Call(HAND_BACK, (f"app:claim:{token}",), (token, place + 1, 0)))
                 lane.taken = (token, place)
         except RedisError:
             # Nobody knows whether it was done; the child puts back what it then does not run.
@@ -179,9 +186,10 @@ class Housekeeping:
                 pipeline.hset(lane.key, "last_heartbeat", stamp)
                 pipeline.expire(lane.key, WORKER_LIFE_S)
                 pipeline.hexists(lane.key, "birth")
-            are_known = pipeline.execute()[2::3]
+            are_known = pipeline.execute(raise_on_error=False)[2::3]
         for lane, is_known in zip(self._lanes, are_known, strict=True):
-            if not is_known:
+            # An error in place of the answer: something else stands there.
+            if is_known is not True:
                 self._register(lane)
 
     def renew(self) -> None:
@@ -192,8 +200,10 @@ class Housekeeping:
             place, worked_s = lane.place_and_time
             for token, at in ((current, place), (ending, -1)):
                 if token and not lane.is_done:
-                    keys = (f"app:claim:{token}", lane.key)
-                    self._link.call(Call(RENEW, keys, (token, LEASE_S, stamp, at + 1, worked_s)))
+                    keys, asked_at = (f"app:claim:{token}", lane.key), time.monotonic()
+                    call = Call(RENEW, keys, (token, LEASE_S, stamp, at + 1, worked_s))
+                    if self._link.call(call) and token == current:
+                        lane.progress.renewed(asked_at)
 
     def rescue(self) -> None:
         """Put jobs back whose lease has ended: their worker is dead, or cut off.
@@ -204,16 +214,19 @@ class Housekeeping:
         if time.monotonic() - self._steady_since < STEADY_S and not self._is_short:
             return
         for name in self._queues:
-            keys = (f"rq:wip:{name}", f"rq:queue:{name}", "rq:queues")
-            rescued = self._link.call(Call(RESCUE, keys, (PER_PASS,)))
-            for at in range(0, len(rescued), 2):
-                times = rescued[at + 1]
-                self._tell(
-                    "warning",
-                    "job_rescued",
-                    job_id=rescued[at].decode(),
-                    rescues=times if isinstance(times, int) else "not counted",
-                )
+            self._try(partial(self._rescue_from, name))
+
+    def _rescue_from(self, name: str) -> None:
+        keys = (f"rq:wip:{name}", f"rq:queue:{name}", "rq:queues")
+        rescued = self._link.call(Call(RESCUE, keys, (PER_PASS,)))
+        for at in range(0, len(rescued), 2):
+            times = rescued[at + 1]
+            self._tell(
+                "warning",
+                "job_rescued",
+                job_id=rescued[at].decode(),
+                rescues=times if isinstance(times, int) else "not counted",
+            )
 
     def obey(self) -> None:
         """Carry out the commands of RQ's tools that have come."""

@@ -30,13 +30,19 @@ class Inheritance:
 def take_over(runner: "Runner", rq_path: RqPath, left: Inheritance) -> None:
     """Settle the job that was in hand, and put back what had not begun or was not reported.
 
-    Each step may be taken again.
+    Each step may be taken again. A job whose process just died goes back with the others, and runs
+    alone from now on: after a few deaths it is poison.
     """
-    found = culprit(runner.client, left)
-    if found is not None:
-        _settle(runner, rq_path, *found, left)
-    for token in filter(None, left.tokens):
-        runner.hand_back(token, 0)
+    current, ending = left.tokens
+    found, has_died = culprit(runner.client, left), left.fate == DIED
+    if found is not None and left.fate != STOPPED:
+        _tell_of_death(runner, rq_path, *found, current)
+    if found is not None and not has_died:
+        has_died = not _settle(runner, rq_path, *found, left)
+    if current:
+        runner.hand_back(current, 0, left.place if has_died else -1)
+    if ending:
+        runner.hand_back(ending, 0)
 
 
 def culprit(client: Redis, left: Inheritance) -> tuple[str, str] | None:
@@ -48,22 +54,15 @@ def culprit(client: Redis, left: Inheritance) -> tuple[str, str] | None:
     if len(held) <= left.place + 1:
         return None
     id, queue = held[left.place + 1].decode(), held[0].decode()
-    return None if client.zscore(f"rq:wip:{queue}", f"{id}:{token}") is None else (id, queue)
+    try:
+        is_in_hand = client.zscore(f"rq:wip:{queue}", f"{id}:{token}") is not None
+    except ResponseError:
+        return None
+    return (id, queue) if is_in_hand else None
 
 
-def _settle(runner: "Runner", rq_path: RqPath, id: str, queue: str, left: Inheritance) -> None:
-    if left.fate != STOPPED:
-        _tell_of_death(runner, rq_path, id, queue, left.tokens[0])
-    if left.fate == DIED:
-        # It goes back with the others, and runs alone from now on: after a few deaths it is poison.
-        # The token is kept, so that one death counts once.
-        key, token = f"rq:job:{id}", left.tokens[0]
-        if runner.client.hget(key, "suspect") != token.encode():
-            with runner.client.pipeline() as pipeline:
-                pipeline.hincrby(key, "rescues", 1)
-                pipeline.hset(key, "suspect", token)
-                pipeline.execute()
-        return
+def _settle(runner: "Runner", rq_path: RqPath, id: str, queue: str, left: Inheritance) -> bool:
+    """End a job; False if it cannot be, as its hash is not in order."""
     try:
         job = rq_path.take(id, queue, left.tokens[0])
         (rq_path.stopped if left.fate == STOPPED else rq_path.fail)(job, left.text)
@@ -72,6 +71,8 @@ def _settle(runner: "Runner", rq_path: RqPath, id: str, queue: str, left: Inheri
             raise
     except Exception:
         runner.worker.tell("exception", "job_not_ended", job_id=id)
+        return False
+    return True
 
 
 def _tell_of_death(runner: "Runner", rq_path: RqPath, id: str, queue: str, token: str) -> None:

@@ -105,6 +105,28 @@ class ScriptLink:
             self.drop()
             raise
 
+    def answers(self) -> list[Any]:
+        """The answers to all that was sent; in place of one, the error with which Redis refused it.
+
+        Raises:
+            RedisError: The link is lost, or a new one is needed.
+        """
+        found: list[Any] = []
+        while self._sent:
+            try:
+                found.append(self._open().read_response())
+                self._sent -= 1
+            except (NoScriptError, ReadOnlyError):
+                self.drop()
+                raise
+            except ResponseError as error:
+                found.append(error)
+                self._sent -= 1
+            except BaseException:
+                self.drop()
+                raise
+        return found
+
     @property
     def unanswered(self) -> int:
         """How many calls were sent whose answers were not read."""

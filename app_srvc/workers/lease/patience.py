@@ -12,7 +12,7 @@ Tell = Callable[..., None]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 # A child that is to stop does not insist longer on telling Redis how its last jobs went.
-INSIST_WHEN_STOPPING_S = 5.0
+INSIST_WHEN_STOPPING_S = 3.0
 
 
 class Stopped(BaseException):

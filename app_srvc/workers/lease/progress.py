@@ -12,12 +12,15 @@ import time
 
 NOT_ASKED, ASKED, TAKEN = 0, 1, 2
 TOKEN_CHARS = 32
+READS = 1000
 
 _ASK = 0
 _STOP = 1
 _WORN_OUT = 2
 _HAS_ENDED = 3
 _HAS_TAKEN_OVER = 48
+_SECOND = struct.Struct("<d")
+_RENEWED_AT = 56
 _LIMIT = struct.Struct("<i")
 _LIMIT_AT = 4
 # place of the running job in its claim, from 0 (-1: none), when it began (monotonic seconds), and the
@@ -81,6 +84,12 @@ class Progress:
         self._page[_HAS_ENDED] = 1
 
     @property
+    def renewed_at(self) -> float:
+        """The monotonic second at which the lease in hand was last renewed; 0 if it never was."""
+        value: float = _SECOND.unpack_from(self._page, _RENEWED_AT)[0]
+        return value
+
+    @property
     def is_asked(self) -> int:
         """Whether the parent wants the jobs that wait, or has taken them."""
         return self._page[_ASK]
@@ -106,6 +115,10 @@ class Progress:
     def take(self, is_taken: bool) -> None:
         self._page[_ASK] = TAKEN if is_taken else NOT_ASKED
 
+    def renewed(self, at: float) -> None:
+        """The lease in hand was renewed at a monotonic second."""
+        _SECOND.pack_into(self._page, _RENEWED_AT, at)
+
     def stop(self) -> None:
         """Ask the child to end after the job in hand."""
         self._page[_STOP] = 1
@@ -126,11 +139,16 @@ class Progress:
 
     @property
     def running(self) -> tuple[int, float, float]:
-        """Place, beginning and limit of the job that runs; read twice, since it may change meanwhile."""
-        while True:
+        """Place, beginning and limit of the job that runs; read twice, since it may change meanwhile.
+
+        A place without a beginning is half written. A child that died in between leaves it so.
+        """
+        for _ in range(READS):
             first: tuple[int, float, float] = _RUN.unpack_from(self._page, _RUN_AT)
-            if first == _RUN.unpack_from(self._page, _RUN_AT):
+            is_whole = first[0] < 0 or first[1] > 0
+            if is_whole and first == _RUN.unpack_from(self._page, _RUN_AT):
                 return first
+        return first[0], time.monotonic(), 0.0
 
     @property
     def tokens(self) -> tuple[str, str]:

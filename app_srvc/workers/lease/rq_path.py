@@ -154,8 +154,15 @@ class RqPath:
             Stopped: The child was to stop long ago.
         """
         worker, execution, pause_s = self._worker, self._worker.execution, FIRST_PAUSE_S
-        # RQ counts down while it builds its transaction, which may have to be built again.
         counts = {name: getattr(job, name) for name in COUNTS}
+
+        def again() -> None:
+            """RQ counts down while it builds its transaction, which may have to be built again."""
+            worker.execution = execution
+            for name, value in counts.items():
+                setattr(job, name, value)
+
+        self._fenced.again = again
         self._at_end()
         tries = 0
         while True:
@@ -181,9 +188,7 @@ class RqPath:
                     self._is_stopped = True
                     raise
                 pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
-                worker.execution = execution
-                for name, value in counts.items():
-                    setattr(job, name, value)
+                again()
 
     def _was_ended(self, job: Job, execution: Any) -> bool:
         """Whether a step whose answer was lost had been carried out."""

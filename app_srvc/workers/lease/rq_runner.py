@@ -3,9 +3,10 @@
 import asyncio
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
-from redis.backoff import ExponentialBackoff
+from redis.backoff import AbstractBackoff
 from redis.exceptions import ConnectionError as LinkError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as SilenceError
@@ -19,13 +20,29 @@ from app_srvc.workers.lease.ends import Batch
 from app_srvc.workers.lease.fence import LeaseLostError
 from app_srvc.workers.lease.inheritance import Inheritance, take_over
 from app_srvc.workers.lease.link import own_client
-from app_srvc.workers.lease.patience import Stopped
+from app_srvc.workers.lease.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S, Stopped
 from app_srvc.workers.lease.plain import RawJob
 from app_srvc.workers.lease.rq_path import RqPath
 from app_srvc.workers.lease.runner import Runner
 
 MAX_RESCUES = 3
-PATIENT_TRIES = 30
+# Longer than anybody keeps a result, and what Redis can count.
+LONGEST_LIFE_S = 10**10
+
+
+class Pausing(AbstractBackoff):
+    """Waits for Redis between two tries as a child does, who notices that it is to stop."""
+
+    def __init__(self, pause: Callable[[float], None]) -> None:
+        self._pause = pause
+
+    def compute(self, failures: int) -> float:
+        self._pause(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(failures, 10)))
+        return 0.0
+
+    def __deepcopy__(self, memo: Any) -> "Pausing":
+        """Every connection has a copy of how to retry; there is one child to pause."""
+        return self
 
 
 class RqRunner(Runner):
@@ -35,11 +52,7 @@ class RqRunner(Runner):
         super().__init__(*arguments, **named)
         worker = self.worker
         patient = own_client(worker.original_connection)
-        patient.set_retry(
-            LinkRetry(
-                ExponentialBackoff(cap=1.0, base=0.05), PATIENT_TRIES, (LinkError, SilenceError)
-            )
-        )
+        patient.set_retry(LinkRetry(Pausing(self.patience.pause), -1, (LinkError, SilenceError)))
         self._rq = worker.rq_path = RqPath(worker, patient, self.patience.pause, self._lift)
         self._calls = plain.Calls(worker.serializer)
         self._does_more = plain.does_more(worker.job_class)
@@ -60,6 +73,7 @@ class RqRunner(Runner):
         job: plain.LazyJob | None = None
         try:
             limit_s = self._limit_of(raw)
+            life_s = _life_of(raw[plain.RESULT_TTL], self.worker.default_result_ttl)
             self.progress.limit(limit_s)
             self.limit.begin(time.monotonic(), limit_s)
             if raw[plain.RESCUES] or raw[plain.MORE] or self._does_more:
@@ -80,7 +94,7 @@ class RqRunner(Runner):
             elif job.has_changed:
                 self._rq.succeed(self._take(raw, batch, job), value, began, time.time())
             else:
-                self._succeed(raw, batch, value, began)
+                self._succeed(raw, batch, value, began, life_s)
         except Stopped:
             raise
         except LeaseLostError:
@@ -89,9 +103,8 @@ class RqRunner(Runner):
             self._lift()
             self._fail_whatever_happens(raw, batch, error, began, job)
 
-    def _succeed(self, raw: RawJob, batch: Batch, value: Any, began: float) -> None:
+    def _succeed(self, raw: RawJob, batch: Batch, value: Any, began: float, life_s: int) -> None:
         payload = b"" if value is None else plain.packed_result(self.worker.serializer, value)
-        life_s = raw[plain.RESULT_TTL] or self.worker.default_result_ttl
         self.ends.note(batch, raw, b"s", began, payload, life_s)
 
     def _limit_of(self, raw: RawJob) -> float:
@@ -160,7 +173,10 @@ class RqRunner(Runner):
             raw[plain.ID].decode(),
             text,
         )
-        life_s = raw[plain.FAILURE_TTL] or DEFAULT_FAILURE_TTL
+        try:
+            life_s = _life_of(raw[plain.FAILURE_TTL], DEFAULT_FAILURE_TTL)
+        except ValueError:
+            life_s = DEFAULT_FAILURE_TTL
         self.ends.note(batch, raw, b"f", began, plain.packed_error(text), life_s)
 
     def _run_with_rq(self, raw: RawJob, batch: Batch) -> None:
@@ -171,6 +187,8 @@ class RqRunner(Runner):
         rescues = int(raw[plain.RESCUES] or 0)
         try:
             if rescues < MAX_RESCUES:
+                if raw[plain.RESCUES] and not self.say_that_it_begins(batch):
+                    return
                 if self._rq.run(job) and rescues:
                     # A job that repeats must not be blamed for ever.
                     self.client.hdel(job.key, "rescues", "suspect")
@@ -213,3 +231,8 @@ class RqRunner(Runner):
             raise
         except Exception:
             self.worker.tell("exception", "job_not_ended", job_id=id.decode())
+
+
+def _life_of(text: bytes | None, otherwise: int) -> int:
+    """For how many seconds to keep a job that has ended; -1 is for ever."""
+    return max(-1, min(int(text), LONGEST_LIFE_S)) if text else otherwise

@@ -16,7 +16,7 @@ from app_srvc.workers.lease.arrivals import Arrivals
 from app_srvc.workers.lease.ends import Batch, Ends
 from app_srvc.workers.lease.inheritance import Inheritance
 from app_srvc.workers.lease.limits import TimeLimit
-from app_srvc.workers.lease.link import CLAIM, HAND_BACK, Call, ScriptLink, own_client
+from app_srvc.workers.lease.link import CLAIM, HAND_BACK, RENEW, Call, ScriptLink, own_client
 from app_srvc.workers.lease.patience import Patience, Stopped
 from app_srvc.workers.lease.plain import RawJob, Stamps
 from app_srvc.workers.lease.progress import ASKED, NOT_ASKED, Progress
@@ -67,6 +67,8 @@ class Runner(ABC):
         self._arrivals = Arrivals(self.client, [f"rq:queue:{name}" for name in self._order], wake)
         self._stamps = Stamps()
         self._token = uuid4().hex
+        self._claimed_at = 0.0
+        self._is_claiming = False
         self._pace_s = BATCH_S
 
     # --- what a subclass says ---------------------------------------------------------------------
@@ -110,6 +112,9 @@ class Runner(ABC):
                     pause_s = self.patience.after(error, pause_s)
             status = end or EXIT_DONE
             self.patience.insist(self.ends.send_last)
+            if self._is_claiming:
+                # The answer was lost; what it took is nobody's.
+                self.patience.insist(lambda: self.hand_back(self._token, 0))
         except Stopped:
             self.worker.tell("warning", "jobs_left_to_rescue")
         self.progress.end()
@@ -118,6 +123,8 @@ class Runner(ABC):
     def _turn(self) -> str:
         if not self.may_claim():
             return "jobs"
+        if self.ends.are_behind:
+            self.ends.catch_up()
         what, batch = self.claim()
         if batch is not None:
             self.run_batch(batch)
@@ -154,8 +161,10 @@ class Runner(ABC):
             most = 1
         self.progress.claimed(self._token)
         self.link.drop_unanswered()
+        self._claimed_at, self._is_claiming = time.monotonic(), True
         self.link.send(self._claim_call(most), *self.ends.calls())
         what, place, jobs, dropped = self.link.answer()
+        self._is_claiming = False
         for at in range(0, len(dropped), 2):
             entry = dropped[at][:200].decode("ascii", "backslashreplace")
             self.worker.tell(
@@ -194,7 +203,7 @@ class Runner(ABC):
             self.progress.begin(place)
             if self.progress.is_asked != NOT_ASKED and self._is_taken(batch.token, place):
                 break
-            if self.progress.must_stop:
+            if self.progress.must_stop or self._has_lost_lease():
                 break
             self.run_job(raw, batch)
             ran += 1
@@ -205,6 +214,13 @@ class Runner(ABC):
         self.ends.close(batch)
         self._token = uuid4().hex
         self._count(ran, time.monotonic() - begun)
+
+    def _has_lost_lease(self) -> bool:
+        """Whether others may have the jobs in hand by now: this process, or its parent, was halted."""
+        now = time.monotonic()
+        if now - self._claimed_at < LEASE_S:
+            return False
+        return now - self.progress.renewed_at >= LEASE_S
 
     def _count(self, ran: int, took_s: float) -> None:
         self._allowance.count(ran)
@@ -226,6 +242,26 @@ class Runner(ABC):
         self.progress.answer()
         return limit is not None
 
-    def hand_back(self, token: str, keep: int) -> None:
-        """Put back what is in hand under a token, but for the first jobs of it."""
-        self.link.call(Call(HAND_BACK, (f"app:claim:{token}",), (token, keep)))
+    def hand_back(self, token: str, keep: int, died: int = -1) -> None:
+        """Put back what is in hand under a token, but for the first jobs of it.
+
+        A process has died of the job in the place `died`, from 0; -1 is none.
+        """
+        self.link.call(Call(HAND_BACK, (f"app:claim:{token}",), (token, keep, died + 1)))
+
+    def say_that_it_begins(self, batch: Batch) -> bool:
+        """Have it known, should the whole worker die, which job it was; False if it was taken away.
+
+        It is alone in its batch, as it was in hand before when a worker died.
+        """
+        self.patience.insist(self.ends.settle)
+        keys = (f"app:claim:{batch.token}", self.worker.key)
+        arguments = (batch.token, LEASE_S, self._stamps.text(time.time()), 1, 0)
+        kept = 0
+
+        def renew() -> None:
+            nonlocal kept
+            kept = self.link.call(Call(RENEW, keys, arguments))
+
+        self.patience.insist(renew)
+        return kept > 0

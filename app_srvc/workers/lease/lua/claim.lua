@@ -14,7 +14,7 @@
 --      3 length of the lease, seconds   4 how many jobs at most   5 largest data and meta that are taken, bytes; 0 for any
 --      6 now, as RQ writes times   7 "1" if a job that is claimed counts as started   8… the names of the queues, as KEYS 5…
 -- Returns {what, queue's place in KEYS 5…, jobs, dropped}. What is "jobs", "empty", "suspended" or
--- "paused" (empty but for paused queues). A job is {J, data, timeout, result_ttl, failure_ttl,
+-- "paused" (empty but for queues of which a key has a wrong type, and paused queues). A job is {J, data, timeout, result_ttl, failure_ttl,
 -- rescues, more, meta}, where "more" is "1" if it asks for what RQ's own code does at its end;
 -- meta is there with a limit only, and data is nil for a job that is too large; dropped is
 -- entry, reason, entry, reason… of what stood in the queue and is no job.
@@ -52,7 +52,8 @@ local function read(id)
     end
   end
   local more = v[9] or v[10] or v[11] or (v[12] or '') .. (v[13] or '') .. (v[14] or '') ~= ''
-  local job = {id, v[1], v[3], v[4], v[5], v[6], more and '1' or false}
+  local rescues = (v[6] or v[7]) and string.format('%d', tonumber(v[6]) or 0)
+  local job = {id, v[1], v[3], v[4], v[5], rescues, more and '1' or false}
   if max_bytes > 0 then job[8] = redis.call('HGET', key, 'meta') end
   -- A `ttl` makes a job mortal, and so does its last end, if it has run before.
   return job, v[2], v[7], v[8] or (v[15] and v[15] ~= '')
@@ -66,7 +67,7 @@ if #held > 0 then
     if ARGV[names_from + at] == held[1] then place = at end
   end
   for at = 2, #held do
-    if redis.call('ZSCORE', 'rq:wip:' .. held[1], held[at] .. ':' .. token) then
+    if type(redis.pcall('ZSCORE', 'rq:wip:' .. held[1], held[at] .. ':' .. token)) == 'string' then
       local job = read(held[at])
       if job then
         jobs[#jobs + 1] = job
@@ -79,6 +80,7 @@ if #held > 0 then
   if #jobs > 0 then
     redis.call('RPUSH', claim, held[1], unpack(ids))
     redis.call('EXPIRE', claim, 10 * lease_s)
+    for _, id in ipairs(ids) do redis.call('ZADD', 'rq:wip:' .. held[1], ends_s, id .. ':' .. token) end
     return {'jobs', place, jobs, {}}
   end
 end
@@ -112,9 +114,11 @@ end
 local function take(queue, queue_name)
   local wip, jobs, dropped, looked_at = 'rq:wip:' .. queue_name, {}, {}, 0
   local kind = redis.call('TYPE', wip).ok
-  if kind ~= 'zset' and kind ~= 'none' then return jobs, dropped end
   local ids = redis.pcall('LRANGE', queue, 0, most - 1)
-  if ids.err then return jobs, dropped end
+  if ids.err or (kind ~= 'zset' and kind ~= 'none') then
+    is_one_paused = true
+    return jobs, dropped
+  end
   local seen, entries, scores, lasting = {}, {}, {}, {}
   for _, id in ipairs(ids) do
     local problem, job, status, is_suspect, is_mortal
@@ -169,7 +173,10 @@ local function take(queue, queue_name)
     -- These get a life when the lease is renewed; most are gone before.
     redis.call('HSET', execution, 'id', token, 'created_at', now_s, 'last_heartbeat', now_s,
       'worker_name', name)
-    redis.pcall('ZADD', executions, gone_s, token)
+    if type(redis.pcall('ZADD', executions, gone_s, token)) == 'table' then
+      redis.call('DEL', executions)
+      redis.call('ZADD', executions, gone_s, token)
+    end
     if is_start then
       redis.call('HSET', 'rq:job:' .. id, 'status', 'started', 'started_at', now_text,
         'last_heartbeat', now_text, 'worker_name', name)

@@ -23,7 +23,7 @@ for at = 0, count - 1 do
   dependents[#dependents + 1] = 'rq:job:' .. id .. ':dependents'
   dependencies[#dependencies + 1] = 'rq:job::' .. id .. ':dependencies'
 end
-local scores = count > 0 and redis.call('ZMSCORE', wip, unpack(entries)) or {}
+local scores = count > 0 and redis.pcall('ZMSCORE', wip, unpack(entries)) or {}
 local has_dependents = count > 0 and redis.call('EXISTS', unpack(dependents)) > 0
 local has_dependencies = count > 0 and redis.call('EXISTS', unpack(dependencies)) > 0
 
@@ -76,14 +76,18 @@ for at = 0, count - 1 do
     local life_s, payload = life_of(ARGV[base + 6]), ARGV[base + 7]
     worked = worked + math.max(0, tonumber(ARGV[base + 5]) - tonumber(ARGV[base + 4]))
     if outcome == 's' then successes = successes + 1 else failures = failures + 1 end
+    local added = life_s ~= 0 and redis.pcall('HSET', key, 'status',
+      outcome == 's' and 'finished' or 'failed', 'started_at', ARGV[base + 2], 'ended_at', ARGV[base + 3])
     if life_s == 0 then
       gone[#gone + 1] = key
       gone[#gone + 1] = dependencies[at + 1]
       local group = redis.pcall('HGET', key, 'group_id')
       if type(group) == 'string' and group ~= '' then redis.pcall('SREM', 'rq:group:' .. group, id) end
-    elseif (tonumber(redis.pcall('HSET', key, 'status', outcome == 's' and 'finished' or 'failed',
-        'started_at', ARGV[base + 2], 'ended_at', ARGV[base + 3])) or 3) == 3 then
-      -- There was no such hash: somebody deleted the job while it ran.
+    elseif type(added) == 'table' then
+      -- Refused: all of it, before anything was written. Or somebody put something else there.
+      if not string.find(added.err, 'WRONGTYPE', 1, true) then return added end
+    elseif added == 3 then
+      -- There was no hash: somebody deleted the job while it ran.
       gone[#gone + 1] = key
     else
       local registry = outcome == 's' and finished or failed

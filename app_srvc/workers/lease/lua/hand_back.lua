@@ -5,25 +5,34 @@
 --      rq:execution:J:E  hash   rq:executions:J  zset
 --
 -- ARGV 1 E   2 how many of the ids stay in hand
+--      3 the place of the job that ran when its process died, from 1; 0 for none. It gets one more of `rescues`
 -- Returns how many were put back.
 
-local token, keep = ARGV[1], tonumber(ARGV[2])
+local token, keep, died = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local held = redis.call('LRANGE', KEYS[1], 0, -1)
-local queue, back = held[1], {}
-for at = #held, keep + 2, -1 do
-  local id = held[at]
-  local entry = id .. ':' .. token
-  if redis.call('ZREM', 'rq:wip:' .. queue, entry) == 1 then
-    redis.call('DEL', 'rq:execution:' .. entry)
-    redis.pcall('ZREM', 'rq:executions:' .. id, token)
-    local status = redis.pcall('HGET', 'rq:job:' .. id, 'status')
-    -- Whatever has another status was ended or moved by somebody.
-    if status == 'started' or status == 'queued' then
-      redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')
-      back[#back + 1] = id
+if #held == 0 then return 0 end
+local queue, wip, back = 'rq:queue:' .. held[1], 'rq:wip:' .. held[1], {}
+-- With something else in place of the queue, they are left to be rescued when that is put right.
+if type(redis.pcall('LLEN', queue)) == 'number' then
+  for at = #held, keep + 2, -1 do
+    local id = held[at]
+    local entry, job = id .. ':' .. token, 'rq:job:' .. id
+    if redis.pcall('ZREM', wip, entry) == 1 then
+      redis.call('DEL', 'rq:execution:' .. entry)
+      redis.pcall('ZREM', 'rq:executions:' .. id, token)
+      local status = redis.pcall('HGET', job, 'status')
+      -- Whatever has another status was ended or moved by somebody.
+      if status == 'started' or status == 'queued' then
+        redis.call('HSET', job, 'status', 'queued')
+        if at == died + 1 then
+          local count = redis.pcall('HINCRBY', job, 'rescues', 1)
+          redis.call('HSET', job, 'suspect', 1, 'rescues', type(count) == 'number' and count or 1)
+        end
+        back[#back + 1] = id
+      end
     end
   end
+  if #back > 0 then redis.call('LPUSH', queue, unpack(back)) end
 end
-if #back > 0 then redis.call('LPUSH', 'rq:queue:' .. queue, unpack(back)) end
-if keep == 0 then redis.call('DEL', KEYS[1]) elseif #held > 0 then redis.call('LTRIM', KEYS[1], 0, keep) end
+if keep == 0 then redis.call('DEL', KEYS[1]) else redis.call('LTRIM', KEYS[1], 0, keep) end
 return #back

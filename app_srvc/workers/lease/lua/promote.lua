@@ -8,6 +8,8 @@
 -- ARGV 1 how many at most   2 now, as RQ writes times
 -- Returns {number promoted, ids that were dropped, seconds until the next one is due or -1}.
 
+-- An error here, before anything is moved, if the queue is something else.
+redis.call('LLEN', KEYS[2])
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 local promoted, dropped = 0, {}

@@ -6,7 +6,7 @@
 --
 -- ARGV 1 E   2 length of the lease, seconds   3 now, as RQ writes times
 --      4 the place of the job that runs in the list, from 1; 0 for none   5 seconds that it has run
--- Returns how many are still in hand.
+-- Returns how many are still in hand. The execution of the job that runs tells `rescue` that it has begun.
 
 local token, lease_s = ARGV[1], tonumber(ARGV[2])
 local clock = redis.call('TIME')
@@ -14,7 +14,7 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 local held = redis.call('LRANGE', KEYS[1], 0, -1)
 if #held == 0 then return 0 end
 redis.call('EXPIRE', KEYS[1], 10 * lease_s)
-local kept = 0
+local kept, running = 0, tonumber(ARGV[4])
 for at = 2, #held do
   local id, wip = held[at], 'rq:wip:' .. held[1]
   local entry = id .. ':' .. token
@@ -25,12 +25,12 @@ for at = 2, #held do
     redis.call('EXPIRE', 'rq:execution:' .. entry, lease_s + 60)
     redis.pcall('ZADD', 'rq:executions:' .. id, now + lease_s + 60, token)
     redis.call('EXPIRE', 'rq:executions:' .. id, lease_s + 60)
-    if redis.call('EXISTS', 'rq:job:' .. id) == 1 then
+    if at == running + 1 then redis.call('HSET', 'rq:execution:' .. entry, 'begun', 1) end
+    if redis.call('TYPE', 'rq:job:' .. id).ok == 'hash' then
       redis.call('HSET', 'rq:job:' .. id, 'last_heartbeat', ARGV[3])
     end
   end
 end
-local running = tonumber(ARGV[4])
 if running > 0 and held[running + 1] and redis.call('EXISTS', KEYS[2]) == 1 then
   redis.call('HSET', KEYS[2], 'state', 'busy', 'current_job', held[running + 1],
     'current_job_working_time', ARGV[5])

@@ -1,14 +1,16 @@
 -- Put the jobs whose lease has ended back at the head of their queue: whoever had them is dead.
 --
 -- KEYS 1 rq:wip:Q  zset  entries whose second has passed are removed   2 rq:queue:Q  list  3 rq:queues  set
--- and for each entry "J:E": app:claim:E  list  says whether J was alone in hand
---      rq:job:J  hash  status; `rescues` or `suspect`   rq:execution:J:E  hash   rq:executions:J  zset
+-- and for each entry "J:E": rq:execution:J:E  hash  says whether J had begun
+--      rq:job:J  hash  status; `suspect`, `rescues`   rq:executions:J  zset
 --
 -- ARGV 1 how many at most
--- Returns {J, rescues, J, rescues…}; rescues is how often J was in hand alone when its worker died, and
--- "suspect" if others were in hand with it: then nobody knows which had begun, and none is counted.
+-- Returns {J, rescues, J, rescues…}; rescues is how often J had begun when its worker died, and "suspect" if
+-- nobody knows whether it had: it is not counted, and runs alone from now on, so that it will be known.
 
 local wip, queue = KEYS[1], KEYS[2]
+-- An error here, before anything is taken, if the queue is something else.
+redis.call('LLEN', queue)
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 local rescued, back = {}, {}
@@ -27,20 +29,22 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', wip, '-inf', now, 'LIMIT', 0,
   local id, token = string.match(entry, '^(.*):([^:]*)$')
   redis.call('ZREM', wip, entry)
   if id then
-    local job, claim = 'rq:job:' .. id, 'app:claim:' .. token
+    local job = 'rq:job:' .. id
+    local has_begun = redis.pcall('HEXISTS', 'rq:execution:' .. entry, 'begun') == 1
     redis.call('DEL', 'rq:execution:' .. entry)
     redis.pcall('ZREM', 'rq:executions:' .. id, token)
     local status = redis.pcall('HGET', job, 'status')
     -- Whatever has another status was ended or moved by somebody, and is not in hand.
     if status == 'started' and not is_running(id) then
-      local others = redis.pcall('LLEN', claim)
       local count = 'suspect'
-      if type(others) == 'number' and others > 2 then
-        redis.call('HSET', job, 'suspect', 1)
-      else
-        count = redis.call('HINCRBY', job, 'rescues', 1)
+      redis.call('HSET', job, 'status', 'queued', 'suspect', 1)
+      if has_begun then
+        count = redis.pcall('HINCRBY', job, 'rescues', 1)
+        if type(count) ~= 'number' then
+          count = 1
+          redis.call('HSET', job, 'rescues', count)
+        end
       end
-      redis.call('HSET', job, 'status', 'queued')
       rescued[#rescued + 1] = id
       rescued[#rescued + 1] = count
       back[#back + 1] = id

@@ -1,0 +1,90 @@
+"""Jobs that wait: behind a slow one of their batch, or for their time."""
+
+import time
+from typing import Any
+
+import pytest
+from redis import Redis
+from rq import Queue
+
+from tests.faults_of_workers.conftest import StartWorker
+from tests.support.lease_workers import (
+    JOBS,
+    Diary,
+    are_finished,
+    assert_finished_once,
+    assert_nothing_stranded,
+    enqueue_work,
+    fields,
+)
+from tests.support.servers import ValkeyServer
+from tests.support.waiting import wait_until
+
+SLOW_S = 2.5
+SOON_S = 1.5
+
+
+def enqueue_together(redis: Redis, diary: Diary, fast: int, slow_s: float = SLOW_S) -> list[str]:
+    """A slow job and fast ones behind it appear in one moment; a worker takes them in one batch."""
+    ids = enqueue_work(redis, diary, 1, seconds=slow_s, queue="aside", tag="slow")
+    ids += enqueue_work(redis, diary, fast, queue="aside", tag="fast")
+    redis.rename("rq:queue:aside", "rq:queue:q")
+    return ids
+
+
+def warm_up(redis: Redis, diary: Diary) -> None:
+    """Workers learn that jobs are short, and take many at once."""
+    ids = enqueue_work(redis, diary, 1500, tag="warm")
+    wait_until(lambda: are_finished(redis, ids), 20, what="the workers are warm")
+
+
+@pytest.mark.parametrize("sibling", ["child", "worker", "none"])
+def test_jobs_behind_a_slow_one_are_run_by_whoever_is_idle(
+    sibling: str, valkey: ValkeyServer, start_worker: StartWorker, diary: Diary
+) -> None:
+    redis = valkey.client
+    start_worker(children=2 if sibling == "child" else 1)
+    if sibling == "worker":
+        start_worker("other")
+    warm_up(redis, diary)
+    ids = enqueue_together(redis, diary, 50)
+    slow, fast = ids[0], ids[1:]
+    wait_until(lambda: slow in diary.names("begun"), what="the slow one runs", every_s=0.001)
+    assert redis.zcard("rq:wip:q") > 1, "the fast ones were to be in hand with it"
+    if sibling != "none":
+        wait_until(lambda: are_finished(redis, fast), SOON_S, what="the others are done")
+        assert slow not in diary.names("ended")
+    wait_until(lambda: are_finished(redis, ids), 10, what="all are done")
+    assert_finished_once(redis, ids)
+    assert_nothing_stranded(redis)
+    order = [name for name in diary.names("begun") if name in fast]
+    assert order == fast
+    assert set(fields(redis, ids, "rescues").values()) == {""}
+    assert set(fields(redis, ids, "suspect").values()) == {""}
+
+
+def test_scheduled_jobs_run_once_each_however_many_workers_promote_them(
+    valkey: ValkeyServer, start_worker: StartWorker, diary: Diary
+) -> None:
+    """At fractions of a second; 1,000 within two seconds."""
+    redis, count = valkey.client, 1000
+    queue = Queue("q", connection=redis)
+    ids = [f"j{number:04d}" for number in range(count)]
+    begins = time.time() + 1
+    scores: dict[Any, float] = {}
+    with redis.pipeline() as pipeline:
+        for number, id in enumerate(ids):
+            job = queue.create_job(f"{JOBS}.work", args=(str(diary.path), id), job_id=id)
+            job.save(pipeline=pipeline)
+            scores[id] = begins + 2 * number / count
+        pipeline.zadd("rq:scheduled:q", scores)
+        pipeline.execute()
+    for number in range(3):
+        start_worker(f"w{number}")
+    wait_until(lambda: are_finished(redis, ids), 15, what="all have run")
+    assert_finished_once(redis, ids)
+    assert_nothing_stranded(redis)
+    assert diary.counts("begun") == dict.fromkeys(ids, 1)
+    early = {name: at for name, _, at in diary.lines("begun") if at < scores[name]}
+    assert not early
+    assert redis.zcard("rq:scheduled:q") == 0
