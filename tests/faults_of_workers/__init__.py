@@ -3,4 +3,4 @@
 import pytest
 
 # What these check for every test says, when it fails, what it found.
-pytest.register_assert_rewrite("tests.support.lease_workers", "tests.support.rq_cases")
+pytest.register_assert_rewrite("tests.support.lease_workers")
