@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from app_srvc.workers.lease.link import SCRIPTS
+from tests.support.streams import StreamServer
 
 SCRIPT_NAMES = {script.sha.encode(): script.name for script in SCRIPTS}
 BEFORE, AFTER = "before", "after"
@@ -36,17 +37,14 @@ class CuttingProxy:
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._server = StreamServer(self._serve)
         self._point: Point | None = None
         self._is_shut = False
-        self._writers: set[asyncio.StreamWriter] = set()
         self.seen: Counter[str] = Counter()
-        self.port = 0
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://127.0.0.1:{self._server.port}/0"
 
     def cut(self, kind: str, number: int, when: str) -> Point:
         """Cut a connection before its request has come through, or after that and before its reply."""
@@ -61,27 +59,21 @@ class CuttingProxy:
 
         def change() -> None:
             self._is_shut = is_shut
-            for writer in list(self._writers) if is_shut else ():
-                writer.close()
+            if is_shut:
+                self._server.cut_all()
 
-        self._loop.call_soon_threadsafe(change)
+        self._server.loop.call_soon_threadsafe(change)
 
     def _set(self, point: Point) -> Point:
         async def change() -> None:
             self.seen.clear()
             self._point = point
 
-        asyncio.run_coroutine_threadsafe(change(), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(change(), self._server.loop).result(5)
         return point
 
     def __enter__(self) -> Self:
-        self._thread.start()
-
-        async def listen() -> asyncio.Server:
-            return await asyncio.start_server(self._serve, "127.0.0.1", 0)
-
-        self._server = asyncio.run_coroutine_threadsafe(listen(), self._loop).result(5)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server.__enter__()
         return self
 
     def __exit__(
@@ -90,40 +82,24 @@ class CuttingProxy:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        async def end() -> None:
-            self._server.close()
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result(5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._server.__exit__(kind, error, traceback)
 
     # --- one connection ---------------------------------------------------------------------------
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_shut:
-            writer.close()
             return
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        inner_reader, inner_writer = await self._server.connect(self._server_port)
         waiting: deque[Point | None] = deque()
         ways = [
             asyncio.ensure_future(self._pass_requests(reader, inner_writer, waiting)),
             asyncio.ensure_future(self._pass_replies(inner_reader, writer, waiting)),
         ]
-        self._writers |= {writer, inner_writer}
         try:
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for way in ways:
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            self._writers -= {writer, inner_writer}
-            writer.close()
             inner_writer.close()
 
     async def _pass_requests(
