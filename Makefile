@@ -16,7 +16,7 @@ help:  ## Show this list
 run: .venv/.run-stamp  ## Run the whole service on http://127.0.0.1:8080 (PORT=…, DATA_DIR=…)
 	@exec $(BIN)/app-srvc up --port $(PORT) --data-dir $(DATA_DIR)
 
-test: .venv/.dev-stamp  ## Run every test, with real servers and a real browser
+test: .venv/.dev-stamp .venv-tools/.stamp  ## Run every test, with real servers and a real browser
 	@tests/support/install_browser.sh $(BIN)/python
 	$(BIN)/python -m pytest -q -n 3 --dist loadgroup
 
@@ -41,12 +41,15 @@ lock: .venv/.dev-stamp  ## Pin the requirements anew from pyproject.toml
 	$(LOCK) --extra dev -c requirements.txt -o requirements-dev.txt
 	echo 'setuptools>=77' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --quiet -o requirements-build.txt
+	printf '%s\n' 'rq-dashboard==0.9.*' 'rq-exporter==3.1.*' 'rq==2.12.*' six | \
+		$(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --quiet -o tests/support/requirements-tools.txt
 
 bench: .venv/.dev-stamp  ## Run the benchmarks
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove what these targets made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .venv-tools .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
@@ -61,6 +64,13 @@ clean:  ## Remove what these targets made
 .venv/.dev-stamp: requirements-dev.txt .venv/.run-stamp
 	@echo "Installing what the tests need, once …"
 	@$(PIP) --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# RQ's monitors, which need another redis-py than the service. Tests run them beside it.
+.venv-tools/.stamp: tests/support/requirements-tools.txt
+	@echo "Installing the monitors that the tests run, once …"
+	@$(PYTHON) -m venv --clear .venv-tools
+	@.venv-tools/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 # What pip needs inside the build to reach its index as it does on this machine.

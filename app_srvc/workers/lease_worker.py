@@ -115,17 +115,17 @@ class LeaseWorker(RqSteps, Worker):
                 self.register_birth()
             try:
                 self.tell("info", "worker_started", pid=os.getpid())
-                keeping.turn()
-                while not all(lane.is_done for lane in self._lanes):
+                while not self._is_over:
+                    keeping.turn()
                     self.start_children(run, signals.descriptors)
                     self.wait(signals, keeping.wait_s)
                     self.on_turn()
                     self.look_after_children()
-                    keeping.turn()
             finally:
                 self.end_children()
-                with suppress(RedisError):
-                    self.register_death()
+                if not keeping.is_waiting_for_redis:
+                    with suppress(RedisError):
+                        self.register_death()
                 keeping.close()
                 client.close()
                 self.tell("info", "worker_stopped", jobs=sum(lane.jobs for lane in self._lanes))
@@ -135,6 +135,10 @@ class LeaseWorker(RqSteps, Worker):
         """Log an event. A subclass may have another log."""
         words = "".join(f" {name}={value}" for name, value in fields.items())
         getattr(self.log, level)("Worker %s: %s%s", self.name, event, words)
+
+    @property
+    def _is_over(self) -> bool:
+        return all(lane.is_done for lane in self._lanes)
 
     def on_turn(self) -> None:
         """Called every few hundredths of a second. For a subclass."""
@@ -177,8 +181,14 @@ class LeaseWorker(RqSteps, Worker):
         """Notice who has ended, and end who does not obey its time limit."""
         for lane in self._lanes:
             status = lane.reap()
+            if status is not None and lane.is_done and not self._is_over:
+                with suppress(RedisError):
+                    self._unregister(lane)
             if status is not None and status < 0:
                 self.tell("warning", "worker_child_ended", lane=lane.name, signal=-status)
+            if lane.is_stuck:
+                self.tell("warning", "jobs_left_to_rescue", lane=lane.name)
+                lane.kill(DIED)
             limit_s = lane.overdue_s()
             if limit_s:
                 self.tell("error", "job_ignores_its_limit", lane=lane.name, limit_s=limit_s)
@@ -244,11 +254,17 @@ class LeaseWorker(RqSteps, Worker):
             self._register(lane)
 
     def register_death(self) -> None:
-        own_name = self.name
         for lane in self._lanes:
-            self.name = lane.name
+            if not lane.is_unregistered:
+                self._unregister(lane)
+
+    def _unregister(self, lane: Lane) -> None:
+        lane.is_unregistered = True
+        own_name, self.name = self.name, lane.name
+        try:
             super().register_death()  # type: ignore[no-untyped-call]
-        self.name = own_name
+        finally:
+            self.name = own_name
 
     def _register(self, lane: Lane) -> None:
         """Write down who a lane is, in place of anything that is there."""

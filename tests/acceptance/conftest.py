@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.rq_stage import Monitors, Stage
+from tests.support.rq_tools import install_tools
 from tests.support.servers import PostgresServer, ValkeyServer
 from tests.support.service import Parts, Service
 
@@ -38,3 +40,20 @@ def parts(
         yield running
         postgres.restore()
         valkey.restore()
+
+
+@pytest.fixture(scope="session")
+def monitors(
+    valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Monitors]:
+    """rq-dashboard and rq-exporter, which only look at the Redis of the tests."""
+    install_tools()
+    with Monitors(valkey_server, tmp_path_factory.mktemp("monitors")) as running:
+        yield running
+
+
+@pytest.fixture
+def stage(valkey: ValkeyServer, monitors: Monitors, tmp_path: Path) -> Iterator[Stage]:
+    """An empty Redis, and RQ's tools that look at it."""
+    with Stage(valkey, tmp_path, monitors) as ready:
+        yield ready

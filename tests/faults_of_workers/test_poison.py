@@ -5,8 +5,8 @@ import time
 import pytest
 from redis import Redis
 from rq import Queue
-from rq.job import Job
 from rq.registry import FailedJobRegistry
+from rq.results import Result
 
 from tests.faults_of_workers.conftest import StartWorker
 from tests.support.lease_workers import (
@@ -49,7 +49,8 @@ def test_one_thing_is_wrong(
     # Whatever it was, the worker is as good as before.
     later = enqueue_work(redis, diary, 5, tag="later")
     wait_until(lambda: are_finished(redis, later), 5, what="later jobs are finished")
-    wait_until(lambda: redis.hget("rq:worker:w", "birth"), what="the worker is known")
+    wait_until(lambda: redis.type("rq:worker:w") == b"hash", what="the worker is known")
+    assert redis.hget("rq:worker:w", "birth")
     if _status(redis, end.id) not in ("strange",):
         assert_nothing_stranded(redis)
 
@@ -122,14 +123,38 @@ def test_a_job_that_kills_its_worker_each_time_is_found_out(
     assert set(fields(redis, good, "rescues").values()) == {""}
 
 
+def test_a_result_that_redis_would_refuse_is_a_failure(
+    valkey: ValkeyServer, start_worker: StartWorker, diary: Diary
+) -> None:
+    """A server that is sent so much cuts the connection, however often it is sent."""
+    redis, largest = valkey.client, 1024 * 1024
+    redis.config_set("proto-max-bulk-len", largest)
+    try:
+        good = enqueue_work(redis, diary, 20)
+        queue = Queue("q", connection=redis)
+        for id, size in {"large": largest // 2, "larger": largest}.items():
+            queue.enqueue(f"{JOBS}.give_bytes", size, job_id=id)
+        good += enqueue_work(redis, diary, 20, tag="more")
+        start_worker(constants={"app_srvc.workers.lease.rq_runner:LARGEST_PAYLOAD": largest})
+        wait_until(lambda: are_finished(redis, good), DONE_S, what="the others are finished")
+        assert_finished_once(redis, ["large"], others_failed=True)
+        _check_failed(redis, ["larger"], "which Redis refuses")
+        assert_nothing_stranded(redis)
+    finally:
+        redis.config_set("proto-max-bulk-len", 512 * 1024 * 1024)
+
+
 def _status(redis: Redis, id: str) -> str:
     return fields(redis, [id], "status")[id] if id else ""
 
 
 def _check_failed(redis: Redis, ids: list[str], error: str) -> None:
     """These failed, as RQ's tools see it, and no others did."""
-    assert FailedJobRegistry("q", connection=redis).get_job_ids() == ids
+    registry = FailedJobRegistry("q", connection=redis)
+    assert registry.get_job_ids(cleanup=False) == ids
     for id in ids:
-        result = Job.fetch(id, connection=redis).latest_result()
-        assert result is not None and error in (result.exc_string or "")
-        assert redis.xlen(f"rq:results:{id}") == 1
+        (entry,) = redis.xrange(f"rq:results:{id}")
+        # As `Job.latest_result` reads it; that would read all of the job, which may be what is wrong.
+        result = Result.restore(id, entry[0].decode(), entry[1], connection=redis)
+        assert result.type == Result.Type.FAILED
+        assert error in (result.exc_string or "")

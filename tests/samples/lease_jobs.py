@@ -153,3 +153,7 @@ def fail_in_first_process(diary: str, name: str, seconds: float) -> str:
 def retry_in_first_process(diary: str, name: str, seconds: float, interval: int) -> Any:
     work(diary, name, seconds)
     return Retry(max=1, interval=interval) if _is_first(diary, name) else name
+
+
+def give_bytes(count: int) -> bytes:
+    return bytes(count)

@@ -43,6 +43,9 @@ class Ground:
     def good_job(self, **more: Any) -> None:
         self.job("work", str(self.diary.path), "poison", **more)
 
+    def bad_job(self, **more: Any) -> None:
+        self.job("fail", str(self.diary.path), "poison", **more)
+
     def change(self, **fields: Any) -> None:
         self.redis.hset("rq:job:poison", mapping=fields)
 
@@ -91,6 +94,30 @@ def unknown_status(ground: Ground) -> End:
     ground.good_job()
     ground.change(status="strange")
     return End(status="strange", log="unknown_status")
+
+
+def timeout_that_is_no_number(ground: Ground) -> End:
+    ground.good_job()
+    ground.change(timeout="abc")
+    return End(error="abc")
+
+
+def result_life_that_is_no_number(ground: Ground) -> End:
+    ground.good_job()
+    ground.change(result_ttl="abc")
+    return End(error="abc")
+
+
+def failure_life_that_is_no_number(ground: Ground) -> End:
+    ground.bad_job()
+    ground.change(failure_ttl="abc")
+    return End(error="as always")
+
+
+def worker_key_of_a_wrong_type(ground: Ground) -> End:
+    """A worker writes its key when it starts; this happens later."""
+    ground.job("spoil", ground.url, "rq:worker:w")
+    return End(status="finished")
 
 
 def result_life_beyond_what_redis_can_count(ground: Ground) -> End:
@@ -167,22 +194,12 @@ def success_callback_that_cannot_be_imported(ground: Ground) -> End:
 
 
 def failure_callback_that_raises(ground: Ground) -> End:
-    ground.job(
-        "fail",
-        str(ground.diary.path),
-        "poison",
-        on_failure=Callback(f"{JOBS}.raise_in_callback"),
-    )
+    ground.bad_job(on_failure=Callback(f"{JOBS}.raise_in_callback"))
     return End(error="in the callback")
 
 
 def failure_callback_that_cannot_be_imported(ground: Ground) -> End:
-    ground.job(
-        "fail",
-        str(ground.diary.path),
-        "poison",
-        on_failure=Callback(f"{JOBS}.no_such_callback"),
-    )
+    ground.bad_job(on_failure=Callback(f"{JOBS}.no_such_callback"))
     return End(error="no_such_callback")
 
 
@@ -253,6 +270,10 @@ POISONS: Mapping[str, Poison] = {
             string_in_place_of_a_hash,
             hash_without_data,
             unknown_status,
+            timeout_that_is_no_number,
+            result_life_that_is_no_number,
+            failure_life_that_is_no_number,
+            worker_key_of_a_wrong_type,
             result_life_beyond_what_redis_can_count,
             rescues_that_are_no_number,
             lost_job_with_rescues_that_are_no_number,

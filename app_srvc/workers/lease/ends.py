@@ -22,6 +22,8 @@ FLUSH_AFTER_S = 0.05
 JOIN_S = 5.0
 # How many values `finish.lua` takes for a job.
 WIDTH = 8
+# Redis takes no longer value. Source: `proto-max-bulk-len`.
+LARGEST_PAYLOAD = 512 * 1024 * 1024 - 1
 
 
 @dataclass(slots=True)
@@ -31,6 +33,8 @@ class Batch:
     token: str
     queue: str
     jobs: list[RawJob]
+    # Bytes of the results so far.
+    size: int = 0
     # Two threads take from it; each end is taken once.
     ends: deque[tuple[Any, ...]] = field(default_factory=deque)
 
@@ -95,6 +99,7 @@ class Ends:
         """A job has ended: "s" for success or "f" for failure, and for how long to keep it."""
         ended = time.time()
         stamp = self._stamps.text
+        batch.size += len(payload)
         batch.ends.append(
             (
                 raw[ID],

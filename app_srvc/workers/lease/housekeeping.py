@@ -78,6 +78,11 @@ class Housekeeping:
             self._steps.append(("rescue", RESCUE_EVERY_S, self.rescue))
 
     @property
+    def is_waiting_for_redis(self) -> bool:
+        """Whether the last turn failed."""
+        return self._rest_s > 0
+
+    @property
     def wait_s(self) -> float:
         """For how long there is nothing to do."""
         until_s = self._promote_at - time.monotonic() if self._shares_work else PROMOTE_EVERY_S
@@ -171,6 +176,9 @@ class Housekeeping:
         try:
             if is_still:
                 self._link.call(Call(HAND_BACK, (f"app:claim:{token}",), (token, place + 1, 0)))
+                if place:
+                    # To RQ's tools the first of the claim was the current job.
+                    self._renew(lane, token, place, lane.place_and_time[1])
                 lane.taken = (token, place)
         except RedisError:
             # Nobody knows whether it was done; the child puts back what it then does not run.
@@ -180,30 +188,33 @@ class Housekeeping:
 
     def beat(self) -> None:
         """Stay known to RQ's tools; be known again after Redis was emptied."""
-        stamp = utcformat(now())
+        stamp, lanes = utcformat(now()), [lane for lane in self._lanes if not lane.is_done]
         with self._client.pipeline(transaction=False) as pipeline:
-            for lane in self._lanes:
+            for lane in lanes:
                 pipeline.hset(lane.key, "last_heartbeat", stamp)
                 pipeline.expire(lane.key, WORKER_LIFE_S)
                 pipeline.hexists(lane.key, "birth")
             are_known = pipeline.execute(raise_on_error=False)[2::3]
-        for lane, is_known in zip(self._lanes, are_known, strict=True):
+        for lane, is_known in zip(lanes, are_known, strict=True):
             # An error in place of the answer: something else stands there.
             if is_known is not True:
                 self._register(lane)
 
     def renew(self) -> None:
         """Renew the leases of what the children have in hand."""
-        stamp = utcformat(now())
         for lane in self._lanes:
             current, ending = lane.progress.tokens
             place, worked_s = lane.place_and_time
             for token, at in ((current, place), (ending, -1)):
                 if token and not lane.is_done:
-                    keys, asked_at = (f"app:claim:{token}", lane.key), time.monotonic()
-                    call = Call(RENEW, keys, (token, LEASE_S, stamp, at + 1, worked_s))
-                    if self._link.call(call) and token == current:
-                        lane.progress.renewed(asked_at)
+                    self._renew(lane, token, at, worked_s)
+
+    def _renew(self, lane: Lane, token: str, place: int, worked_s: float) -> None:
+        """Renew what is in hand under one token; the job at the place, if not -1, runs."""
+        keys, asked_at = (f"app:claim:{token}", lane.key), time.monotonic()
+        call = Call(RENEW, keys, (token, LEASE_S, utcformat(now()), place + 1, worked_s))
+        if self._link.call(call) and token == lane.progress.tokens[0]:
+            lane.progress.renewed(asked_at)
 
     def rescue(self) -> None:
         """Put jobs back whose lease has ended: their worker is dead, or cut off.

@@ -22,6 +22,8 @@ from app_srvc.workers.lease.runner import EXIT_RECYCLED
 HARD_KILL_AFTER_S = 5.0
 PR_SET_PDEATHSIG = 1
 WAITED_TOO_LONG_S = 0.1
+# A child without a job has ended long before, unless it waits for a Redis that hangs.
+STUCK_AFTER_S = 8.0
 FIRST_RESTART_S, LONGEST_RESTART_S, SETTLED_AFTER_S = 0.05, 2.0, 5.0
 
 
@@ -33,6 +35,8 @@ class Lane:
         self.progress = Progress()
         self.process: ForkedProcess | None = None
         self.is_done = False
+        # Whether RQ's tools were told that it is gone.
+        self.is_unregistered = False
         self.link: socket.socket | None = None
         self._life = -1
         self._jobs_before = 0
@@ -44,6 +48,7 @@ class Lane:
         self._restart_at = 0.0
         self._started_at = 0.0
         self._quick_deaths = 0
+        self._stopped_at = 0.0
 
     @property
     def key(self) -> str:
@@ -99,6 +104,7 @@ class Lane:
     def stop(self) -> None:
         """Ask the child to end after the job in hand."""
         self.progress.stop()
+        self._stopped_at = self._stopped_at or time.monotonic()
         if self.link is not None:
             with suppress(OSError):
                 self.link.send(b".")
@@ -156,6 +162,13 @@ class Lane:
         if place < 0 or limit_s <= 0:
             return 0.0
         return limit_s if time.monotonic() - began > limit_s + HARD_KILL_AFTER_S else 0.0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the child was told to stop and has no job to run, but waits for Redis."""
+        if not self._stopped_at or self.process is None or self.place_and_time[0] >= 0:
+            return False
+        return time.monotonic() - self._stopped_at > STUCK_AFTER_S
 
     def slow_place(self) -> int | None:
         """The place of a job that runs for so long that others must not wait behind it."""

@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable
 
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as SilenceError
 
+from app_srvc.workers.lease.link import ANSWER_TIMEOUT_S
 from app_srvc.workers.lease.progress import Progress
 
 Tell = Callable[..., None]
@@ -47,6 +49,9 @@ class Patience:
         """Rest after a failure, longer than the last time; returns for how long."""
         if pause_s == 0.0:
             self._tell("warning", "worker_redis_failed", error_type=type(error).__name__)
+        if isinstance(error, SilenceError) and self._progress.must_stop:
+            # It was waited for already.
+            self._stopping_since = self._stopping_since or time.monotonic() - ANSWER_TIMEOUT_S
         pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2 * pause_s))
         self.pause(pause_s)
         return pause_s

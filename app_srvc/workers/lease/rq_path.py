@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -97,14 +98,17 @@ class RqPath:
     def take(self, id: str, queue: str, token: str) -> Job:
         """The whole job, in hand under a token. Raises what is wrong with its hash."""
         worker = self._worker
-        job = self._job_class(id, connection=self._patient, serializer=worker.serializer)
+        job = self._job_class(id, connection=self._fenced, serializer=worker.serializer)
         job.refresh()
         job.origin = queue
         job.worker_name = worker.name
         job._status = JobStatus.STARTED
         execution = Execution(id=token, job_id=id, connection=self._fenced, worker_name=worker.name)
         worker.execution = execution
-        self._fenced.fence = Fence(execution.key, (f"rq:wip:{queue}", f"{id}:{token}"))
+        self._fenced.job = job.key
+        self._fenced.fence = Fence(
+            execution.key, (f"rq:wip:{queue}", f"{id}:{token}"), f"app:claim:{token}:{id}"
+        )
         return job
 
     def run(self, job: Job) -> bool:
@@ -147,6 +151,13 @@ class RqPath:
             text = f"{text}\n{''.join(traceback.format_exception(*sys.exc_info()))}"
         self.fail(job, text)
 
+    def forget_marks(self, client: Redis) -> None:
+        """Remove what transactions left behind in case that their answers were lost."""
+        if self._fenced.marks:
+            with suppress(RedisError):
+                client.delete(*self._fenced.marks)
+            self._fenced.marks.clear()
+
     def insist(self, step: Callable[[], None], job: Job) -> None:
         """Take one of RQ's last steps however long Redis is away, and no step for a job that was lost.
 
@@ -164,17 +175,12 @@ class RqPath:
 
         self._fenced.again = again
         self._at_end()
-        tries = 0
         while True:
             if self._is_stopped:
                 raise Stopped
             try:
-                tries += 1
                 return step()
             except LeaseLostError:
-                if tries > 1 and self._was_ended(job, execution):
-                    self.queue(job.origin).enqueue_dependents(job)
-                    return None
                 worker.tell("warning", "job_lease_lost", job_id=job.id)
                 job.webhooks = []
                 return None
@@ -189,11 +195,6 @@ class RqPath:
                     raise
                 pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
                 again()
-
-    def _was_ended(self, job: Job, execution: Any) -> bool:
-        """Whether a step whose answer was lost had been carried out."""
-        latest = job.latest_result()
-        return latest is not None and latest.execution_id == execution.id
 
     def _times(self, job: Job, began: float, ended: float) -> None:
         job.started_at = datetime.fromtimestamp(began, UTC)
@@ -221,6 +222,8 @@ class RqSteps:
         execution = self.execution
         super().cleanup_execution(job, pipeline)  # type: ignore[misc]
         self.execution = execution
+        # Whoever has ended in order is not blamed for ever.
+        pipeline.hdel(job.key, "rescues", "suspect")
 
     def handle_job_success(
         self, job: Job, queue: Queue, started_job_registry: StartedJobRegistry

@@ -16,7 +16,7 @@ from rq.job import Job, Retry
 from rq.utils import parse_timeout
 
 from app_srvc.workers.lease import plain
-from app_srvc.workers.lease.ends import Batch
+from app_srvc.workers.lease.ends import LARGEST_PAYLOAD, Batch
 from app_srvc.workers.lease.fence import LeaseLostError
 from app_srvc.workers.lease.inheritance import Inheritance, take_over
 from app_srvc.workers.lease.link import own_client
@@ -62,10 +62,12 @@ class RqRunner(Runner):
 
     def take_over(self, left: Inheritance) -> None:
         take_over(self, self._rq, left)
+        self._rq.forget_marks(self.client)
 
     def run_batch(self, batch: Batch) -> None:
         super().run_batch(batch)
         self._current.set(None)
+        self._rq.forget_marks(self.client)
 
     def run_job(self, raw: RawJob, batch: Batch) -> None:
         """One job, to its end: the end is noted, or RQ's own code has written it."""
@@ -105,6 +107,8 @@ class RqRunner(Runner):
 
     def _succeed(self, raw: RawJob, batch: Batch, value: Any, began: float, life_s: int) -> None:
         payload = b"" if value is None else plain.packed_result(self.worker.serializer, value)
+        if len(payload) > LARGEST_PAYLOAD:
+            raise ValueError(f"the result takes {len(payload):,} bytes, which Redis refuses")
         self.ends.note(batch, raw, b"s", began, payload, life_s)
 
     def _limit_of(self, raw: RawJob) -> float:
@@ -181,21 +185,20 @@ class RqRunner(Runner):
 
     def _run_with_rq(self, raw: RawJob, batch: Batch) -> None:
         """Run a job that has callbacks, retries and the like, or fail one that is poison."""
+        rescues = int(raw[plain.RESCUES] or 0)
+        is_poison = rescues >= MAX_RESCUES
+        # First this: it may end another job, which is then the one that is taken.
+        if raw[plain.RESCUES] and not is_poison and not self.say_that_it_begins(batch):
+            return
         job = self._take(raw, batch)
         # RQ's callbacks have no current job, least of all the one before.
         self._current.set(None)
-        rescues = int(raw[plain.RESCUES] or 0)
         try:
-            if rescues < MAX_RESCUES:
-                if raw[plain.RESCUES] and not self.say_that_it_begins(batch):
-                    return
-                if self._rq.run(job) and rescues:
-                    # A job that repeats must not be blamed for ever.
-                    self.client.hdel(job.key, "rescues", "suspect")
+            if not is_poison:
+                self._rq.run(job)
                 return
             text = f"poison: its worker died {rescues} times while it ran"
             self.worker.tell("error", "job_is_poison", job_id=job.id, rescues=rescues)
-            self.client.hdel(job.key, "rescues", "suspect")
             self._rq.fail(job, text)
         finally:
             self.limit.install()
@@ -231,6 +234,7 @@ class RqRunner(Runner):
             raise
         except Exception:
             self.worker.tell("exception", "job_not_ended", job_id=id.decode())
+        self._rq.forget_marks(self.client)
 
 
 def _life_of(text: bytes | None, otherwise: int) -> int:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 LEASE_S = 10
 # A batch is so many seconds of work.
 BATCH_S = 0.02
+# After so long its jobs turned out slower than those before: the rest of them goes back.
+LONGEST_BATCH_S = 0.1
+# And after results of so many bytes, as they are sent in one piece.
+LARGEST_BATCH = 16 * 1024 * 1024
 GROWTH = 8
 IDLE_LOOK_S = 1.0
 PAUSED_LOOK_S = 0.25
@@ -204,6 +208,8 @@ class Runner(ABC):
             if self.progress.is_asked != NOT_ASKED and self._is_taken(batch.token, place):
                 break
             if self.progress.must_stop or self._has_lost_lease():
+                break
+            if ran and (time.monotonic() - begun > LONGEST_BATCH_S or batch.size > LARGEST_BATCH):
                 break
             self.run_job(raw, batch)
             ran += 1

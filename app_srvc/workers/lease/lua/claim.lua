@@ -8,14 +8,15 @@
 -- and of the queue Q that jobs are taken from:
 --        rq:wip:Q  zset  "J:E" is added with the second at which the lease ends
 --        rq:job:J  hash  read; status and who has it are set   rq:execution:J:E  hash  written
---        rq:executions:J  zset  E is added
+--        rq:executions:J  zset  E is added   rq:job:J:dependents  set  looked at
 --
 -- ARGV 1 E, a token for this claim; the same one asks again, if a reply was lost   2 W
 --      3 length of the lease, seconds   4 how many jobs at most   5 largest data and meta that are taken, bytes; 0 for any
 --      6 now, as RQ writes times   7 "1" if a job that is claimed counts as started   8… the names of the queues, as KEYS 5…
 -- Returns {what, queue's place in KEYS 5…, jobs, dropped}. What is "jobs", "empty", "suspended" or
 -- "paused" (empty but for queues of which a key has a wrong type, and paused queues). A job is {J, data, timeout, result_ttl, failure_ttl,
--- rescues, more, meta}, where "more" is "1" if it asks for what RQ's own code does at its end;
+-- rescues, more, meta}, where "more" is "1" if it asks for what RQ's own code does at its end, or
+-- if others depend on it and it is not alone;
 -- meta is there with a limit only, and data is nil for a job that is too large; dropped is
 -- entry, reason, entry, reason… of what stood in the queue and is no job.
 
@@ -156,6 +157,16 @@ local function take(queue, queue_name)
     looked_at = looked_at + 1
   end
   if looked_at == 0 then return jobs, dropped end
+  -- What depends on a job must not wait for the others of the batch: RQ's own code ends such a job at once.
+  if #jobs > 1 and max_bytes == 0 then
+    local dependents = {}
+    for at, id in ipairs(entries) do dependents[at] = 'rq:job:' .. id .. ':dependents' end
+    if redis.call('EXISTS', unpack(dependents)) > 0 then
+      for at, key in ipairs(dependents) do
+        if redis.call('EXISTS', key) == 1 then jobs[at][7] = '1' end
+      end
+    end
+  end
   -- The first write: with Redis' memory full, the ones after it are allowed, as they free more than they take.
   redis.call('DEL', claim)
   if #jobs > 0 then

@@ -1,7 +1,7 @@
 -- End many jobs of one claim, as RQ does: registries, results, lives, the worker's counters.
 --
 -- KEYS 1 rq:wip:Q  zset  "J:E" is removed   2 rq:finished:Q   3 rq:failed:Q  zsets  J with its last second
---      4 rq:worker:W  hash  counters   5 app:claim:E  list  removed when the claim is over
+--      4 rq:worker:W  hash  counters; current_job, if that job is deleted   5 app:claim:E  list  removed when the claim is over
 --      6 app:result:E  stream  only while the script runs
 -- and for each job J: rq:job:J  hash   rq:execution:J:E  hash   rq:executions:J  zset
 --      rq:job:J:dependents  set  looked at   rq:results:J  stream  one more result
@@ -60,7 +60,7 @@ end
 -- The first write: with Redis' memory full, the ones after it are allowed, as they give lives to keys.
 redis.call('DEL', KEYS[6])
 local ended, gone, finished, failed = {}, {}, {}, {}
-local successes, failures, worked = 0, 0, 0
+local successes, failures, worked, current = 0, 0, 0, nil
 for at = 0, count - 1 do
   local base = 4 + 8 * at
   local id, outcome = ARGV[base], ARGV[base + 1]
@@ -81,6 +81,9 @@ for at = 0, count - 1 do
     if life_s == 0 then
       gone[#gone + 1] = key
       gone[#gone + 1] = dependencies[at + 1]
+      -- RQ's tools look the current job up, and end if it is not there.
+      if current == nil then current = redis.pcall('HGET', KEYS[4], 'current_job') end
+      if current == id then redis.call('HDEL', KEYS[4], 'current_job') end
       local group = redis.pcall('HGET', key, 'group_id')
       if type(group) == 'string' and group ~= '' then redis.pcall('SREM', 'rq:group:' .. group, id) end
     elseif type(added) == 'table' then
@@ -118,9 +121,9 @@ if #gone > 0 then redis.call('DEL', unpack(gone)) end
 if #finished > 0 then redis.pcall('ZADD', KEYS[2], unpack(finished)) end
 if #failed > 0 then redis.pcall('ZADD', KEYS[3], unpack(failed)) end
 if #ended > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
-  if successes > 0 then redis.call('HINCRBY', KEYS[4], 'successful_job_count', successes) end
-  if failures > 0 then redis.call('HINCRBY', KEYS[4], 'failed_job_count', failures) end
-  redis.call('HINCRBYFLOAT', KEYS[4], 'total_working_time', worked)
+  if successes > 0 then redis.pcall('HINCRBY', KEYS[4], 'successful_job_count', successes) end
+  if failures > 0 then redis.pcall('HINCRBY', KEYS[4], 'failed_job_count', failures) end
+  redis.pcall('HINCRBYFLOAT', KEYS[4], 'total_working_time', worked)
 end
 if ARGV[3] == '1' and #left == 0 then redis.call('DEL', KEYS[5]) end
 return {lost, left}

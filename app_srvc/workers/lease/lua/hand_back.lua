@@ -24,6 +24,7 @@ if type(redis.pcall('LLEN', queue)) == 'number' then
       -- Whatever has another status was ended or moved by somebody.
       if status == 'started' or status == 'queued' then
         redis.call('HSET', job, 'status', 'queued')
+        redis.call('HDEL', job, 'started_at', 'last_heartbeat', 'worker_name')
         if at == died + 1 then
           local count = redis.pcall('HINCRBY', job, 'rescues', 1)
           redis.call('HSET', job, 'suspect', 1, 'rescues', type(count) == 'number' and count or 1)

@@ -32,7 +32,7 @@ for at = 2, #held do
   end
 end
 if running > 0 and held[running + 1] and redis.call('EXISTS', KEYS[2]) == 1 then
-  redis.call('HSET', KEYS[2], 'state', 'busy', 'current_job', held[running + 1],
+  redis.pcall('HSET', KEYS[2], 'state', 'busy', 'current_job', held[running + 1],
     'current_job_working_time', ARGV[5])
 end
 return kept
