@@ -45,11 +45,11 @@ lock: .venv/.dev-stamp  ## Pin the requirements anew from pyproject.toml
 		$(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --quiet -o tests/support/requirements-tools.txt
 
-bench: .venv/.dev-stamp  ## Run the benchmarks
+bench: .venv/.dev-stamp  ## Run the benchmarks, beside other job queues (half an hour)
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove what these targets made
-	rm -rf .venv .venv-tools .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .venv-tools .venv-peers .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'

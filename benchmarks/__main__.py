@@ -2,11 +2,19 @@
 
 import argparse
 import json
+from collections.abc import Iterable
 from typing import Any
 
-from benchmarks import fan_out, post
+from benchmarks import depth, drain, fan_out, latency, post
 
-BENCHMARKS = {"post": post.run, "fan_out": fan_out.run}
+BENCHMARKS = {
+    "post": post.run,
+    "fan_out": fan_out.run,
+    "drain": drain.run,
+    "latency": latency.run,
+    "depth": depth.run,
+}
+TEXT_WIDTH = 22
 
 
 def main() -> None:
@@ -18,12 +26,25 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
     for name in arguments.names or BENCHMARKS:
+        header: list[str] = []
         for row in BENCHMARKS[name]():
-            print(json.dumps(row) if arguments.json else as_line(row), flush=True)
+            if arguments.json:
+                print(json.dumps(row), flush=True)
+                continue
+            if header != list(row):
+                header = list(row)
+                print(f"\n{as_line(row, header)}")
+            print(as_line(row, row.values()), flush=True)
 
 
-def as_line(row: dict[str, Any]) -> str:
-    return "  ".join(f"{name}: {value}" for name, value in row.items())
+def as_line(row: dict[str, Any], cells: Iterable[Any]) -> str:
+    """A line of the table: text to the left, numbers to the right, under their names."""
+    return "  ".join(
+        f"{cell!s:<{max(len(name), TEXT_WIDTH)}}"
+        if isinstance(value, str)
+        else f"{cell!s:>{max(len(name), 7)}}"
+        for (name, value), cell in zip(row.items(), cells, strict=True)
+    ).rstrip()
 
 
 if __name__ == "__main__":

@@ -57,8 +57,13 @@ local function add_result(key, type, outcome, began, ended, payload)
     'execution_started_at', began, 'execution_ended_at', ended)
 end
 
+local function live(key, life_s)
+  if life_s > 0 then redis.call('EXPIRE', key, life_s) else redis.call('PERSIST', key) end
+end
+
 -- The first write: with Redis' memory full, the ones after it are allowed, as they give lives to keys.
-redis.call('DEL', KEYS[6])
+local new_result, new_life_s = KEYS[6], nil
+redis.call('DEL', new_result)
 local ended, gone, finished, failed = {}, {}, {}, {}
 local successes, failures, worked, current = 0, 0, 0, nil
 for at = 0, count - 1 do
@@ -97,25 +102,28 @@ for at = 0, count - 1 do
       registry[#registry + 1] = last_second(outcome, life_s)
       registry[#registry + 1] = id
       local results, type = 'rq:results:' .. id, outcome == 's' and '1' or '2'
-      -- A new stream reserves 4 kB for entries to come; its copy takes only what it needs.
-      add_result(KEYS[6], type, outcome, ARGV[base + 4], ARGV[base + 5], payload)
-      local copied = redis.pcall('COPY', KEYS[6], results)
-      redis.call('DEL', KEYS[6])
+      -- A new stream reserves 4 kB for entries to come; its copy takes only what it needs, and its life.
+      add_result(new_result, type, outcome, ARGV[base + 4], ARGV[base + 5], payload)
+      if life_s ~= new_life_s then
+        live(new_result, life_s)
+        new_life_s = life_s
+      end
+      local copied = redis.pcall('COPY', new_result, results)
+      redis.call('XTRIM', new_result, 'MAXLEN', 0)
       if copied ~= 1 then
         add_result(results, type, outcome, ARGV[base + 4], ARGV[base + 5], payload)
         redis.pcall('XTRIM', results, 'MAXLEN', 10)
+        live(results, life_s)
       end
       if life_s > 0 then
         redis.call('EXPIRE', key, life_s)
-        redis.call('EXPIRE', results, life_s)
         if has_dependencies then redis.call('EXPIRE', dependencies[at + 1], life_s) end
-      else
-        redis.call('PERSIST', results)
       end
     end
   end
 end
 
+redis.call('DEL', new_result)
 if #ended > 0 then redis.call('ZREM', wip, unpack(ended)) end
 if #gone > 0 then redis.call('DEL', unpack(gone)) end
 if #finished > 0 then redis.pcall('ZADD', KEYS[2], unpack(finished)) end
