@@ -9,11 +9,11 @@ import click
 from pydantic import SecretStr
 
 from app_srvc import __version__
-from app_srvc.cli_output import show_books, show_message, show_queue, show_robot
+from app_srvc.cli_output import show_books, show_message, show_pause, show_queue, show_robot
 from app_srvc.embedded import EmbeddedValkey
 from app_srvc.errors import AppError, ConfigurationError
 from app_srvc.logs import configure_logs
-from app_srvc.messages import control, store
+from app_srvc.messages import control, pauses, store
 from app_srvc.messages.audit import audit_messages
 from app_srvc.messages.model import STATES
 from app_srvc.migrations import head_revision, migrate, schema_revision
@@ -164,15 +164,34 @@ def message_cancel(message_id: str) -> None:
 
 @cli.group()
 def queue() -> None:
-    """Look at queues."""
+    """Look at queues, pause and resume them."""
 
 
 @queue.command("list")
 def queue_list() -> None:
     """Show each queue and how many jobs wait, run and are planned in it."""
     with _runtime() as runtime:
+        with runtime.database.read() as session:
+            paused = pauses.list_paused_queues(session)
         for name in runtime.settings.queue_names:
-            show_queue(name, runtime.dispatcher.queue_sizes(name))
+            sizes = runtime.dispatcher.queue_sizes(name)
+            show_queue(name, sizes, is_paused=name in paused)
+
+
+@queue.command("pause")
+@click.argument("name")
+def queue_pause(name: str) -> None:
+    """Have no worker take jobs from queue NAME. What runs goes on to its end."""
+    with _runtime() as runtime:
+        show_pause("paused", obeyed=pauses.pause_queue(runtime, name))
+
+
+@queue.command("resume")
+@click.argument("name")
+def queue_resume(name: str) -> None:
+    """Have workers take jobs from queue NAME again."""
+    with _runtime() as runtime:
+        show_pause("resumed", obeyed=pauses.resume_queue(runtime, name))
 
 
 @cli.group()

@@ -87,10 +87,15 @@ def show_message_line(row: Message) -> None:
     click.echo(f"{row.id}  {row.kind:<14} {row.state:<10} {accepted_at}  {row.reason or ''}")
 
 
-def show_queue(name: str, sizes: QueueSizes) -> None:
+def show_queue(name: str, sizes: QueueSizes, *, is_paused: bool) -> None:
     click.echo(
         f"{name:<14} waiting {sizes.waiting:>7}  running {sizes.running:>4}  planned {sizes.planned:>6}"
+        + ("  paused" if is_paused else "")
     )
+
+
+def show_pause(what: str, *, obeyed: bool) -> None:
+    click.echo(what if obeyed else f"{what}; workers obey once Redis is back")
 
 
 def show_books(lines: list[Line], *, as_json: bool) -> None:

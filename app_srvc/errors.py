@@ -60,6 +60,10 @@ class UnknownKindError(AppError):
     """There is no kind of message of that name and version in this process."""
 
 
+class UnknownQueueError(AppError):
+    """There is no queue of that name."""
+
+
 class UnknownMessageError(AppError):
     """There is no message of that id."""
 

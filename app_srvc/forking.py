@@ -1,5 +1,6 @@
 """A child that is forked instead of started anew: it has its parent's imports, and starts at once."""
 
+import ctypes
 import os
 import random
 import signal
@@ -8,8 +9,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Never
 
+PR_SET_PDEATHSIG = 1
 RESET_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
@@ -70,6 +73,24 @@ def fork(run: Callable[[], int], *, stdin: int, close: Iterable[int]) -> ForkedP
     if pid == 0:
         _be_a_child(run, stdin, close)
     return ForkedProcess(pid)
+
+
+def end_with_parent(life: int) -> None:
+    """Have this process killed, and its group if it leads one, when its parent is gone.
+
+    The parent holds the other end of the pipe `life`. The kernel is asked too, where it can be: a thread
+    can't run while a job holds the interpreter. Source: prctl(2).
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_wait_for_parents_end, args=(life,), daemon=True).start()
+
+
+def _wait_for_parents_end(life: int) -> None:
+    os.read(life, 1)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _be_a_child(run: Callable[[], int], stdin: int, close: Iterable[int]) -> Never:

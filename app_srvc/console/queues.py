@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app_srvc.messages.model import Message
+from app_srvc.messages.pauses import PAUSED_KEY
 from app_srvc.robots import store as robot_store
 from app_srvc.robots.control import robot_job_id
 from app_srvc.runtime import Runtime
@@ -49,6 +50,7 @@ class QueueState:
     waiting: int | None = None
     scheduled: int | None = None
     running: int | None = None
+    paused: bool | None = None
     workers: int | None = None
 
 
@@ -84,8 +86,9 @@ def read_queues(client: redis.Redis, settings: Settings) -> list[QueueState]:
             pipeline.zcard(f"rq:scheduled:{queue.name}")
             pipeline.zcard(f"rq:wip:{queue.name}")
             pipeline.smembers(f"rq:workers:{queue.name}")
+            pipeline.sismember(PAUSED_KEY, queue.name)
         answers: list[Any] = pipeline.execute()
-    alive = _alive_workers(client, [name for names in answers[3::4] for name in names])
+    alive = _alive_workers(client, [name for names in answers[3::5] for name in names])
     return [
         QueueState(
             queue.name,
@@ -94,10 +97,11 @@ def read_queues(client: redis.Redis, settings: Settings) -> list[QueueState]:
             waiting=waiting,
             scheduled=scheduled,
             running=running,
+            paused=bool(paused),
             workers=len(alive & names),
         )
-        for queue, waiting, scheduled, running, names in zip(
-            queues, answers[0::4], answers[1::4], answers[2::4], answers[3::4], strict=True
+        for queue, waiting, scheduled, running, names, paused in zip(
+            queues, *(answers[at::5] for at in range(5)), strict=True
         )
     ]
 

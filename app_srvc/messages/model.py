@@ -164,6 +164,15 @@ class BookTotal(Base):
     purged_cancelled: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
+class PausedQueue(Base):
+    """A queue that nobody takes jobs from, by its name in Redis."""
+
+    __tablename__ = "paused_queues"
+
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    paused_at: Mapped[datetime]
+
+
 class LedgerFact(Base):
     """Single facts about the whole ledger, such as the epoch of the Redis in use."""
 

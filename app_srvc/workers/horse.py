@@ -9,13 +9,13 @@ import os
 import random
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Never, Self
 
 from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 
+from app_srvc.forking import end_with_parent
 from app_srvc.workers.run import LOST, Report
 
 MAX_REPORT_BYTES = 4096
@@ -72,7 +72,7 @@ def _be_a_horse(run: Callable[[], Report], limit_s: float, report_fd: int, life_
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        threading.Thread(target=_die_with_parent, args=(life_fd,), daemon=True).start()
+        end_with_parent(life_fd)
         random.seed()
         try:
             with UnixSignalDeathPenalty(int(limit_s), JobTimeoutException):
@@ -85,8 +85,3 @@ def _be_a_horse(run: Callable[[], Report], limit_s: float, report_fd: int, life_
         code = 0
     finally:
         os._exit(code)
-
-
-def _die_with_parent(life_fd: int) -> None:
-    os.read(life_fd, 1)
-    os.kill(os.getpid(), signal.SIGKILL)

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from app_srvc.errors import AppError
 from app_srvc.logs import get_logger
+from app_srvc.messages.pauses import restore_pauses
 from app_srvc.messages.relay import Relay
 from app_srvc.messages.retention import add_up_receipts, purge_ended, purge_idempotency_keys
 from app_srvc.messages.sweep import Sweep
@@ -133,6 +135,7 @@ def make_steps(runtime: Runtime) -> list[Step]:
     return [
         Step("promote", 0.1, _always(promoter.promote)),
         Step("rescue", 1.0, _always(rescue.run_pass)),
+        Step("pauses", 1.0, _always(partial(restore_pauses, runtime))),
         Step("relay", 1.0, _always(relay.run_pass)),
         Step("watchdog", 2.0, _always(watchdog.run_pass)),
         Step("sweep", SWEEP_STEP_S, sweep_on, first_after_s=SWEEP_REST_S),

@@ -7,7 +7,7 @@ from redis import Redis
 from rq.utils import utcformat
 
 from app_srvc.logs import get_logger
-from app_srvc.workers.scripts import load_script
+from app_srvc.workers.lease.link import PROMOTE
 
 JOBS_PER_CALL = 1_000
 
@@ -19,7 +19,7 @@ class Promoter:
 
     def __init__(self, client: Redis, queues: Sequence[str]) -> None:
         self._queues = queues
-        self._promote = load_script(client, "promote")
+        self._promote = client.register_script(PROMOTE.text)
 
     def promote(self) -> int:
         """Move what is due, and return how many jobs that were.
@@ -30,7 +30,7 @@ class Promoter:
         for queue in self._queues:
             promoted = JOBS_PER_CALL
             while promoted == JOBS_PER_CALL:
-                promoted, dropped = self._promote(
+                promoted, dropped, _ = self._promote(
                     keys=[f"rq:scheduled:{queue}", f"rq:queue:{queue}", "rq:queues"],
                     args=[JOBS_PER_CALL, utcformat(datetime.now(UTC))],
                 )

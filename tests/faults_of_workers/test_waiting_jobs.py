@@ -88,3 +88,40 @@ def test_scheduled_jobs_run_once_each_however_many_workers_promote_them(
     early = {name: at for name, _, at in diary.lines("begun") if at < scores[name]}
     assert not early
     assert redis.zcard("rq:scheduled:q") == 0
+
+
+def test_a_paused_queue_with_jobs_does_not_hold_up_another_one(
+    valkey: ValkeyServer, start_worker: StartWorker, diary: Diary
+) -> None:
+    """Jobs of the other one are heard of as they arrive: a look is far away."""
+    redis = valkey.client
+    redis.sadd("app:queue:paused", "q")
+    wait = enqueue_work(redis, diary, 20)
+    # The one that is not a list is not claimed from either.
+    redis.set("rq:queue:strange", "text")
+    look = {"app_srvc.workers.lease.runner:PAUSED_LOOK_S": 30}
+    start_worker(queues=["q", "strange", "other"], constants=look)
+    for number in range(3):
+        ids = enqueue_work(redis, diary, 5, queue="other", tag=f"other{number}n")
+        wait_until(lambda ids=ids: are_finished(redis, ids, "other"), SOON_S, what="they are done")
+    asked: int = redis.info("stats")["total_commands_processed"]
+    time.sleep(1)
+    assert redis.info("stats")["total_commands_processed"] - asked < 300, (
+        "it waits, without polling"
+    )
+    assert redis.llen("rq:queue:q") == len(wait)
+    assert diary.counts("begun").keys().isdisjoint(wait)
+
+
+def test_a_queue_goes_on_when_it_is_resumed(
+    valkey: ValkeyServer, start_worker: StartWorker, diary: Diary
+) -> None:
+    redis = valkey.client
+    redis.sadd("app:queue:paused", "q")
+    start_worker()
+    ids = enqueue_work(redis, diary, 20)
+    time.sleep(0.5)
+    assert not diary.size()
+    redis.srem("app:queue:paused", "q")
+    wait_until(lambda: are_finished(redis, ids), SOON_S, what="they are done")
+    assert_finished_once(redis, ids)

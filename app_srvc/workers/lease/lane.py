@@ -3,24 +3,21 @@
 To RQ's tools each lane is a worker: it has a key, a state, a current job, counters and a channel.
 """
 
-import ctypes
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from rq import Worker
 
-from app_srvc.forking import ForkedProcess, fork
+from app_srvc.forking import ForkedProcess, end_with_parent, fork
 from app_srvc.workers.lease.inheritance import DIED, KILLED, OVERTIME, STOPPED, Inheritance
 from app_srvc.workers.lease.progress import Progress
 from app_srvc.workers.lease.runner import EXIT_RECYCLED
 
 HARD_KILL_AFTER_S = 5.0
-PR_SET_PDEATHSIG = 1
 WAITED_TOO_LONG_S = 0.1
 # A child without a job has ended long before, unless it waits for a Redis that hangs.
 STUCK_AFTER_S = 8.0
@@ -187,18 +184,6 @@ def _be_a_child(run: Callable[[], int], life: int) -> int:
     with suppress(OSError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _ask_the_kernel_to_end_orphans()
-    threading.Thread(target=_die_with_parent, args=(life,), daemon=True).start()
+    # An orphan would go on with jobs that have been given to somebody else.
+    end_with_parent(life)
     return run()
-
-
-def _ask_the_kernel_to_end_orphans() -> None:
-    """Where it can be asked: a thread can't run while a job holds the interpreter. Source: prctl(2)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _die_with_parent(life: int) -> None:
-    """An orphan would go on with jobs that have been given to somebody else."""
-    os.read(life, 1)
-    os.killpg(0, signal.SIGKILL)

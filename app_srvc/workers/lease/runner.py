@@ -39,6 +39,10 @@ TAKEN_LOOK_S = 0.0005
 EXIT_DONE, EXIT_RECYCLED = 0, 3
 
 
+def queue_key(name: str) -> str:
+    return f"rq:queue:{name}"
+
+
 class Runner(ABC):
     """The life of one child. `run` returns its exit status."""
 
@@ -68,8 +72,10 @@ class Runner(ABC):
         self.ends = Ends(worker, self.client, self.link, progress, self.end_left)
         self.limit = TimeLimit()
         self._order: list[str] = worker.queue_names()
-        self._arrivals = Arrivals(self.client, [f"rq:queue:{name}" for name in self._order], wake)
+        self._arrivals = Arrivals(self.client, [queue_key(name) for name in self._order], wake)
         self._stamps = Stamps()
+        # The keys of queues that are not empty perhaps, and that nobody claims from.
+        self._closed: set[str] = set()
         self._token = uuid4().hex
         self._claimed_at = 0.0
         self._is_claiming = False
@@ -143,12 +149,12 @@ class Runner(ABC):
     def _rest(self, what: str) -> bool:
         """Wait for work; False if there is none to wait for."""
         # A suspended worker or a paused queue goes on when it does: an arrival means nothing then.
-        is_empty = what == "empty"
-        rest_s = self._allowance.rest_s(IDLE_LOOK_S if is_empty else PAUSED_LOOK_S)
+        is_open = what == "empty" and not self._closed
+        rest_s = self._allowance.rest_s(IDLE_LOOK_S if is_open else PAUSED_LOOK_S)
         if rest_s is None:
             return False
-        if is_empty:
-            self._arrivals.wait(rest_s)
+        if what == "empty":
+            self._arrivals.wait(rest_s, but=self._closed)
         else:
             self.patience.pause(rest_s)
         return True
@@ -176,6 +182,7 @@ class Runner(ABC):
             )
         if not jobs:
             self.progress.claimed("")
+            self._closed = {queue_key(self._order[at - 1]) for at in place}
             return what.decode() if not dropped else "jobs", None
         queue = self._order[place - 1]
         self.worker.turn_queues(self._order, queue)
@@ -188,7 +195,7 @@ class Runner(ABC):
             worker.key,
             "rq:suspended",
             "app:queue:paused",
-            *(f"rq:queue:{name}" for name in names),
+            *map(queue_key, names),
         )
         now = self._stamps.text(time.time())
         how = (LEASE_S, most, self.max_data_bytes, now, int(self.claims_start))

@@ -13,12 +13,12 @@
 -- ARGV 1 E, a token for this claim; the same one asks again, if a reply was lost   2 W
 --      3 length of the lease, seconds   4 how many jobs at most   5 largest data and meta that are taken, bytes; 0 for any
 --      6 now, as RQ writes times   7 "1" if a job that is claimed counts as started   8… the names of the queues, as KEYS 5…
--- Returns {what, queue's place in KEYS 5…, jobs, dropped}. What is "jobs", "empty", "suspended" or
--- "paused" (empty but for queues of which a key has a wrong type, and paused queues). A job is {J, data, timeout, result_ttl, failure_ttl,
--- rescues, more, meta}, where "more" is "1" if it asks for what RQ's own code does at its end, or
--- if others depend on it and it is not alone;
--- meta is there with a limit only, and data is nil for a job that is too large; dropped is
--- entry, reason, entry, reason… of what stood in the queue and is no job.
+-- Returns {what, place, jobs, dropped}. What is "jobs", and place is the queue's, from 1 for KEYS 5; or
+-- "suspended"; or "empty", and place is a list of those that may not be empty: nobody claims from them, as
+-- they are paused or a key has a wrong type. A job is {J, data, timeout, result_ttl, failure_ttl, rescues,
+-- more, meta}, where "more" is "1" if it asks for what RQ's own code does at its end, or if others depend on
+-- it and it is not alone; meta is there with a limit only, and data is nil for a job that is too large.
+-- Dropped is entry, reason, entry, reason… of what stood in the queue and is no job.
 
 local claim, worker, token, name = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local lease_s, most, now_text = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[6]
@@ -86,18 +86,17 @@ if #held > 0 then
   end
 end
 
-local function idle(what, dropped)
+local function idle(what, closed, dropped)
   if redis.call('EXISTS', worker) == 1 then
     redis.call('HSET', worker, 'state', what == 'suspended' and 'suspended' or 'idle',
       'current_job_working_time', 0)
     redis.call('HDEL', worker, 'current_job')
   end
-  return {what, 0, {}, dropped}
+  return {what, closed, {}, dropped}
 end
 
-if redis.call('EXISTS', KEYS[3]) == 1 then return idle('suspended', {}) end
+if redis.call('EXISTS', KEYS[3]) == 1 then return idle('suspended', {}, {}) end
 local any_paused = redis.call('EXISTS', KEYS[4]) == 1
-local is_one_paused = false
 
 local function is_running(wip, id)
   local others = redis.pcall('ZRANGE', 'rq:executions:' .. id, 0, -1)
@@ -116,10 +115,7 @@ local function take(queue, queue_name)
   local wip, jobs, dropped, looked_at = 'rq:wip:' .. queue_name, {}, {}, 0
   local kind = redis.call('TYPE', wip).ok
   local ids = redis.pcall('LRANGE', queue, 0, most - 1)
-  if ids.err or (kind ~= 'zset' and kind ~= 'none') then
-    is_one_paused = true
-    return jobs, dropped
-  end
+  if ids.err or (kind ~= 'zset' and kind ~= 'none') then return nil end
   local seen, entries, scores, lasting = {}, {}, {}, {}
   for _, id in ipairs(ids) do
     local problem, job, status, is_suspect, is_mortal
@@ -197,13 +193,16 @@ local function take(queue, queue_name)
   return jobs, dropped
 end
 
-local all_dropped = {}
+local all_dropped, closed = {}, {}
 for at = 5, #KEYS do
   local queue_name = ARGV[names_from + at - 4]
-  if any_paused and redis.call('SISMEMBER', KEYS[4], queue_name) == 1 then
-    is_one_paused = true
+  local jobs, dropped
+  if not (any_paused and redis.call('SISMEMBER', KEYS[4], queue_name) == 1) then
+    jobs, dropped = take(KEYS[at], queue_name)
+  end
+  if not jobs then
+    closed[#closed + 1] = at - 4
   else
-    local jobs, dropped = take(KEYS[at], queue_name)
     for _, word in ipairs(dropped) do all_dropped[#all_dropped + 1] = word end
     if #jobs > 0 then
       if redis.call('EXISTS', worker) == 1 then
@@ -214,4 +213,4 @@ for at = 5, #KEYS do
     end
   end
 end
-return idle(is_one_paused and 'paused' or 'empty', all_dropped)
+return idle('empty', closed, all_dropped)
