@@ -4,6 +4,7 @@ Messages are accepted and put on a paused queue as on any other; no worker takes
 already goes on to its end.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,7 +37,7 @@ def pause_queue(runtime: Runtime, name: str) -> bool:
         row = {"name": name, "paused_at": datetime.now(UTC)}
         session.execute(runtime.database.insert_ignore(PausedQueue).values(row))
     log.info("queue_paused", queue=name)
-    return _tell(runtime)
+    return _can(lambda: runtime.redis.sadd(PAUSED_KEY, name))
 
 
 def resume_queue(runtime: Runtime, name: str) -> bool:
@@ -45,7 +46,7 @@ def resume_queue(runtime: Runtime, name: str) -> bool:
     with runtime.database.write() as session:
         session.execute(delete(PausedQueue).where(PausedQueue.name == name))
     log.info("queue_resumed", queue=name)
-    return _tell(runtime)
+    return _can(lambda: runtime.redis.srem(PAUSED_KEY, name))
 
 
 def list_paused_queues(session: Session) -> set[str]:
@@ -71,9 +72,9 @@ def restore_pauses(runtime: Runtime) -> None:
         log.warning("pauses_restored", paused=sorted(missing), resumed=sorted(over))
 
 
-def _tell(runtime: Runtime) -> bool:
+def _can(tell: Callable[[], object]) -> bool:
     try:
-        restore_pauses(runtime)
+        tell()
     except RedisError:
         return False
     return True

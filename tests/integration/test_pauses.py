@@ -120,13 +120,13 @@ def test_from_a_terminal_and_on_the_pages(web: WebWorld, monkeypatch: pytest.Mon
     monkeypatch.setenv("REDIS_URL", settings.redis_url.get_secret_value())
     monkeypatch.setenv("DATABASE_URL", settings.effective_database_url.get_secret_value())
     runner = CliRunner()
-    assert runner.invoke(cli, ["queue", "pause", QUEUE]).output == "paused\n"
-    lines = runner.invoke(cli, ["queue", "list"]).output.splitlines()
+    assert runner.invoke(cli, ["queue", "pause", QUEUE]).stdout == "paused\n"
+    lines = runner.invoke(cli, ["queue", "list"]).stdout.splitlines()
     assert [line.split()[0] for line in lines if line.endswith("paused")] == [QUEUE]
     items = web.client.get("/api/v1/queues").get_json()["items"]
     assert {item["name"] for item in items if item["paused"]} == {QUEUE}
     assert web.client.get("/admin/task").get_data(as_text=True).count("chip-paused") == 1
-    assert runner.invoke(cli, ["queue", "resume", QUEUE]).output == "resumed\n"
+    assert runner.invoke(cli, ["queue", "resume", QUEUE]).stdout == "resumed\n"
     assert paused(web.runtime) == (set(), set())
     failed = runner.invoke(cli, ["queue", "pause", "QUE_TYPO"])
     assert isinstance(failed.exception, UnknownQueueError)
