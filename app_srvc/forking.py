@@ -105,9 +105,14 @@ def _be_a_child(run: Callable[[], int], stdin: int, close: Iterable[int]) -> Nev
         random.seed()
         code = run()
     except BaseException:
-        traceback.print_exc()
+        with suppress(Exception):
+            traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # What the parent set up to run at its exit is not this child's to run.
-        os._exit(code)
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                # `run` may have closed it, or nobody reads it any more.
+                with suppress(Exception):
+                    stream.flush()
+        finally:
+            # What the parent set up to run at its exit is not this child's to run.
+            os._exit(code)

@@ -27,8 +27,15 @@ from rq.worker import DequeueStrategy
 
 from app_srvc.workers.lease.allowance import Allowance
 from app_srvc.workers.lease.housekeeping import KILLED_TEXT, WORKER_LIFE_S, Housekeeping
-from app_srvc.workers.lease.inheritance import DIED, KILLED, OVERTIME, Inheritance
+from app_srvc.workers.lease.inheritance import (
+    DIED,
+    KILLED,
+    OVERTIME,
+    OVERTIME_TEXT,
+    Inheritance,
+)
 from app_srvc.workers.lease.lane import Lane
+from app_srvc.workers.lease.left_out import LeftOut
 from app_srvc.workers.lease.link import own_client
 from app_srvc.workers.lease.rq_path import RqSteps
 from app_srvc.workers.lease.rq_runner import RqRunner
@@ -37,13 +44,9 @@ from app_srvc.workers.lease.signals import StopSignals
 
 STOP_LOOK_S = 0.01
 SAME_REQUEST_S = 1.0
-OVERTIME_TEXT = (
-    "rq.timeouts.JobTimeoutException: Task exceeded maximum timeout value ({:g} seconds) and, "
-    "since it went on, was killed"
-)
 
 
-class LeaseWorker(RqSteps, Worker):
+class LeaseWorker(RqSteps, LeftOut, Worker):
     """Runs RQ jobs in `children` processes that live on, each known to RQ's tools as a worker.
 
     `child_max_jobs` and `child_max_rss_mb` end a child after so many jobs, or at such a size, and start
@@ -151,11 +154,15 @@ class LeaseWorker(RqSteps, Worker):
     def start_children(self, run: Any, close: Sequence[int]) -> None:
         """Fork the children that are to run and do not."""
         for lane in self._lanes:
-            if lane.is_due and self._stops:
+            # What a dead child left is settled by one more, which then ends.
+            if self._stops and not lane.is_alive and (self._stops > 1 or not lane.has_left_jobs):
                 lane.is_done = True
             elif lane.is_due:
                 others = [fd for each in self._lanes for fd in each.descriptors]
                 lane.start(run, [*close, *others])
+                if self._stops:
+                    # The request may have come before there was somebody to hear it.
+                    lane.stop()
 
     def _be_a_child(self, lane: Lane, wake: int, left: Inheritance | None, **options: Any) -> int:
         signal.set_wakeup_fd(-1)
@@ -188,6 +195,7 @@ class LeaseWorker(RqSteps, Worker):
                 self.tell("warning", "worker_child_ended", lane=lane.name, signal=-status)
             if lane.is_stuck:
                 self.tell("warning", "jobs_left_to_rescue", lane=lane.name)
+                lane.is_done = True
                 lane.kill(DIED)
             limit_s = lane.overdue_s()
             if limit_s:
@@ -280,21 +288,3 @@ class LeaseWorker(RqSteps, Worker):
                 pipeline.execute()
         finally:
             self.name = own_name
-
-    # --- what RQ does, and this worker leaves out -------------------------------------------------
-
-    def _set_connection(self, connection: Redis) -> Redis:
-        """Leave the time-outs as they are: every process makes links of its own."""
-        return connection
-
-    def _set_ip_address(self, connection: Redis) -> None:
-        """One question about this client; RQ lists all."""
-        self.ip_address = "unknown"
-        with suppress(RedisError):
-            self.ip_address = str(connection.client_info().get("addr", "unknown"))
-
-    def run_maintenance_tasks(self) -> None:
-        """None: RQ's would fail the jobs that `rescue` saves."""
-
-    def clean_registries(self) -> None:
-        """None; see `run_maintenance_tasks`."""

@@ -33,6 +33,8 @@ class Batch:
     token: str
     queue: str
     jobs: list[RawJob]
+    # Of the job that runs.
+    place: int = 0
     # Bytes of the results so far.
     size: int = 0
     # Two threads take from it; each end is taken once.
@@ -167,7 +169,7 @@ class Ends:
 
     def send_one(self, token: str, queue: str, values: tuple[Any, ...]) -> None:
         """Send one end again, at once."""
-        report = Report(token, queue, list(values), is_over=True)
+        report = Report(token, queue, list(values), is_over=False)
         self._heed(report, self._link.call(self._call(report)))
 
     def _call(self, report: Report) -> Call:
@@ -202,8 +204,8 @@ class Ends:
         unsent: Report | None = None
         while not self._is_closed.wait(FLUSH_AFTER_S):
             batch = self._batch
-            _, began, _ = self._progress.running
-            is_slow = began and time.monotonic() - began > FLUSH_AFTER_S
+            place, began, _ = self._progress.running
+            is_slow = place >= 0 and time.monotonic() - began > FLUSH_AFTER_S
             try:
                 if unsent is None and batch is not None and is_slow and batch.ends:
                     rows = batch.take_ends()

@@ -1,6 +1,7 @@
 """The fence: a transaction that ends a job is carried out only while the job is in hand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +41,29 @@ class FencedPipeline(Pipeline):
     marks: list[str]
     again: Callable[[], None] = staticmethod(lambda: None)
 
+    is_ending = False
+
+    def immediate_execute_command(self, *arguments: Any, **options: Any) -> Any:
+        ask: Callable[..., Any] = super().immediate_execute_command
+        with self._outages():
+            return ask(*arguments, **options)
+
+    @contextmanager
+    def _outages(self) -> Iterator[None]:
+        """While a job is ended, RQ's code is not to take an error for the end."""
+        try:
+            yield
+        except WatchError:
+            raise
+        except RedisError as error:
+            if not self.is_ending:
+                raise
+            raise OutageError from error
+
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         if self.fence is None or not self._takes_away(self.fence):
-            return super().execute(raise_on_error)
+            with self._outages():
+                return super().execute(raise_on_error)
         mark = self.fence.mark
         self.set(mark, 1, ex=MARK_LIFE_S)
         stack, is_watched = list(self.command_stack), self.watching
@@ -73,7 +94,7 @@ class FencedPipeline(Pipeline):
 
     def _is_done(self, fence: Fence, mark: str) -> bool:
         """False while the lease stands, True if this very transaction has been carried out."""
-        ask: Callable[..., Any] = self.immediate_execute_command
+        ask: Callable[..., Any] = super().immediate_execute_command
         ask("WATCH", fence.key)
         if ask("EXISTS", fence.key) and ask("ZSCORE", *fence.entry) is not None:
             return False
@@ -95,6 +116,8 @@ class FencedRedis(Redis):
     """
 
     fence: Fence | None = None
+    # Whether RQ's last steps for a job are being taken.
+    is_ending = False
     # The key of the job in hand.
     job: str | None = None
     again: Callable[[], None] = staticmethod(lambda: None)
@@ -112,4 +135,5 @@ class FencedRedis(Redis):
             self.connection_pool, self.response_callbacks, transaction, shard_hint
         )
         pipeline.fence, pipeline.again, pipeline.marks = self.fence, self.again, self.marks
+        pipeline.is_ending = self.is_ending
         return pipeline

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from app_srvc.workers.lease.patience import may_pass
 from app_srvc.workers.lease.rq_path import RqPath
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 # Why the child ended, and so what becomes of the job that it had in hand: it runs again, it failed
 # by its time limit, somebody stopped it, somebody killed the child on purpose.
 DIED, OVERTIME, STOPPED, KILLED = "died", "overtime", "stopped", "killed"
+
+OVERTIME_TEXT = (
+    "rq.timeouts.JobTimeoutException: Task exceeded maximum timeout value ({:g} seconds) and, "
+    "since it went on, was killed"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +72,9 @@ def _settle(runner: "Runner", rq_path: RqPath, id: str, queue: str, left: Inheri
     try:
         job = rq_path.take(id, queue, left.tokens[0])
         (rq_path.stopped if left.fate == STOPPED else rq_path.fail)(job, left.text)
-    except RedisError as error:
-        if not isinstance(error, ResponseError):
+    except Exception as error:
+        if isinstance(error, RedisError) and may_pass(error):
             raise
-    except Exception:
         runner.worker.tell("exception", "job_not_ended", job_id=id)
         return False
     return True
@@ -84,7 +89,7 @@ def _tell_of_death(runner: "Runner", rq_path: RqPath, id: str, queue: str, token
         runner.worker.handle_work_horse_killed(  # type: ignore[no-untyped-call]
             job, 0, signal.SIGKILL, None
         )
-    except RedisError:
-        raise
-    except Exception:
+    except Exception as error:
+        if isinstance(error, RedisError) and may_pass(error):
+            raise
         runner.worker.tell("exception", "work_horse_killed_handler_failed", job_id=id)

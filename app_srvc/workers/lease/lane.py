@@ -130,9 +130,10 @@ class Lane:
             self.link.close()
             os.close(self._life)
             self.link = None
-        if not self.progress.has_ended:
+        # What it wrote, as a job may have spoilt how the process ends.
+        if self.progress.end_status is None:
             self._leave()
-        elif status != EXIT_RECYCLED:
+        elif self.progress.end_status != EXIT_RECYCLED:
             self.is_done = True
         self._fate = None
         return status
@@ -165,7 +166,13 @@ class Lane:
         """Whether the child was told to stop and has no job to run, but waits for Redis."""
         if not self._stopped_at or self.process is None or self.place_and_time[0] >= 0:
             return False
-        return time.monotonic() - self._stopped_at > STUCK_AFTER_S
+        _, idle_since, _ = self.progress.running
+        return time.monotonic() - max(self._stopped_at, idle_since) > STUCK_AFTER_S
+
+    @property
+    def has_left_jobs(self) -> bool:
+        """Whether a child died, and the next one is to settle what it had in hand."""
+        return self._inheritance is not None
 
     def slow_place(self) -> int | None:
         """The place of a job that runs for so long that others must not wait behind it."""

@@ -4,7 +4,13 @@ import select
 import time
 from collections.abc import Callable
 
-from redis.exceptions import RedisError
+from redis.exceptions import (
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as SilenceError
 
 from app_srvc.workers.lease.link import ANSWER_TIMEOUT_S
@@ -12,9 +18,29 @@ from app_srvc.workers.lease.progress import Progress
 
 Tell = Callable[..., None]
 
+# What Redis says when it will do later what it refuses now.
+PASSING = (
+    "READONLY",
+    "OOM",
+    "MISCONF",
+    "LOADING",
+    "BUSY",
+    "NOREPLICAS",
+    "MASTERDOWN",
+    "TRYAGAIN",
+    "NOSCRIPT",
+)
+
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 # A child that is to stop does not insist longer on telling Redis how its last jobs went.
 INSIST_WHEN_STOPPING_S = 3.0
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed later; not, say, for a key that holds another type."""
+    if isinstance(error, ReadOnlyError | OutOfMemoryError | NoScriptError):
+        return True
+    return not isinstance(error, ResponseError) or str(error).startswith(PASSING)
 
 
 class Stopped(BaseException):

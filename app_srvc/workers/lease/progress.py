@@ -60,8 +60,8 @@ class Progress:
         _LIFT.pack_into(self._page, _LIFT_AT, seconds)
 
     def idle(self) -> None:
-        """No job runs."""
-        _RUN.pack_into(self._page, _RUN_AT, -1, 0.0, 0.0)
+        """No job runs from now on."""
+        _RUN.pack_into(self._page, _RUN_AT, -1, time.monotonic(), 0.0)
 
     def claimed(self, token: str) -> None:
         """The claim that is being made, or is in hand; "" for none."""
@@ -79,9 +79,9 @@ class Progress:
         """What the child before left is settled."""
         self._page[_HAS_TAKEN_OVER] = 1
 
-    def end(self) -> None:
+    def end(self, status: int) -> None:
         """The last act of a child that ends by itself; a job could end the process as well."""
-        self._page[_HAS_ENDED] = 1
+        self._page[_HAS_ENDED] = 1 + status
 
     @property
     def renewed_at(self) -> float:
@@ -141,6 +141,8 @@ class Progress:
     def running(self) -> tuple[int, float, float]:
         """Place, beginning and limit of the job that runs; read twice, since it may change meanwhile.
 
+        The place is -1 when none runs; the second is then when the last one ended.
+
         A place without a beginning is half written. A child that died in between leaves it so.
         """
         for _ in range(READS):
@@ -158,8 +160,10 @@ class Progress:
         return current.decode().strip("\0 "), ending.decode().strip("\0 ")
 
     @property
-    def has_ended(self) -> bool:
-        return self._page[_HAS_ENDED] == 1
+    def end_status(self) -> int | None:
+        """The status with which the child has ended by itself; None if it has not."""
+        written = self._page[_HAS_ENDED]
+        return written - 1 if written else None
 
     @property
     def has_taken_over(self) -> bool:

@@ -14,28 +14,41 @@ from typing import TYPE_CHECKING, Any, cast
 
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, WatchError
 from rq import Queue
 from rq.executions import Execution
 from rq.job import Job, JobStatus, Retry
 from rq.registry import StartedJobRegistry
 
 from app_srvc.workers.lease.fence import Fence, FencedRedis, LeaseLostError, OutageError
-from app_srvc.workers.lease.patience import Stopped
+from app_srvc.workers.lease.patience import Stopped, may_pass
+from app_srvc.workers.lease.plain import CHANGEABLE, LazyJob
 
 if TYPE_CHECKING:
     from app_srvc.workers.lease_worker import LeaseWorker
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+# So often in a row Redis may refuse what it will not take later either.
+MOST_REFUSALS = 3
 COUNTS = ("retries_left", "repeats_left", "number_of_retries")
 
 
-class ScheduledInOneStep:
-    """A queue whose `schedule_job` keeps to the transaction that it is given; RQ's writes at once."""
+class EndingQueue:
+    """A queue whose steps at the end of a job are done whole, or are tried again."""
+
+    def enqueue_dependents(self, *arguments: Any, **named: Any) -> None:
+        """After a failure RQ lets an error pass here; nobody would enqueue them then."""
+        try:
+            super().enqueue_dependents(*arguments, **named)  # type: ignore[misc]
+        except WatchError:
+            raise
+        except RedisError as error:
+            raise OutageError from error
 
     def schedule_job(
         self, job: Job, datetime: datetime, pipeline: Pipeline | None = None, unique: bool = False
     ) -> Job:
+        """Keep to the transaction that is given; RQ writes at once."""
         scheduling = super().schedule_job  # type: ignore[misc]
         if pipeline is None or unique:
             scheduled: Job = scheduling(job, datetime, pipeline, unique)
@@ -73,36 +86,45 @@ class RqPath:
         at_end: Callable[[], None],
     ) -> None:
         self._worker = worker
-        self._patient = patient
         self._pause = pause
         self._at_end = at_end
         self._fenced = FencedRedis(connection_pool=patient.connection_pool)
         worker.connection = self._fenced
         self._queues: dict[str, Queue] = {}
-        self._queue_class = type("Queue", (ScheduledInOneStep, worker.queue_class), {})
+        self._queue_class = type("Queue", (EndingQueue, worker.queue_class), {})
         self._job_class = keeping_its_status(worker.job_class)
         self._is_stopped = False
+        # Whether the job in hand is to be saved when it ends.
+        self.has_changed = False
 
     def queue(self, name: str) -> Queue:
         if name not in self._queues:
             worker = self._worker
             self._queues[name] = self._queue_class(
                 name=name,
-                connection=self._patient,
+                connection=self._fenced,
                 job_class=worker.job_class,
                 serializer=worker.serializer,
                 death_penalty_class=worker.death_penalty_class,
             )
         return self._queues[name]
 
-    def take(self, id: str, queue: str, token: str) -> Job:
-        """The whole job, in hand under a token. Raises what is wrong with its hash."""
+    def take(self, id: str, queue: str, token: str, ran: LazyJob | None = None) -> Job:
+        """The whole job, in hand under a token, with what it changed of itself while it ran.
+
+        Raises what is wrong with its hash.
+        """
         worker = self._worker
         job = self._job_class(id, connection=self._fenced, serializer=worker.serializer)
         job.refresh()
         job.origin = queue
         job.worker_name = worker.name
         job._status = JobStatus.STARTED
+        self.has_changed = ran is not None and ran.has_changed
+        if ran is not None and ran.is_whole:
+            job.meta = ran.meta
+            for name in CHANGEABLE:
+                setattr(job, name, getattr(ran, name))
         execution = Execution(id=token, job_id=id, connection=self._fenced, worker_name=worker.name)
         worker.execution = execution
         self._fenced.job = job.key
@@ -149,7 +171,10 @@ class RqPath:
                 job.execute_stopped_callback(self._worker.death_penalty_class)
         except Exception:
             text = f"{text}\n{''.join(traceback.format_exception(*sys.exc_info()))}"
-        self.fail(job, text)
+        try:
+            self.fail(job, text)
+        finally:
+            self._worker._stopped_job_id = None
 
     def forget_marks(self, client: Redis) -> None:
         """Remove what transactions left behind in case that their answers were lost."""
@@ -163,13 +188,15 @@ class RqPath:
 
         Raises:
             Stopped: The child was to stop long ago.
+            RuntimeError: Redis will never take it, since a key holds something else.
         """
         worker, execution, pause_s = self._worker, self._worker.execution, FIRST_PAUSE_S
         counts = {name: getattr(job, name) for name in COUNTS}
+        stopped, refusals = worker._stopped_job_id, 0
 
         def again() -> None:
             """RQ counts down while it builds its transaction, which may have to be built again."""
-            worker.execution = execution
+            worker.execution, worker._stopped_job_id = execution, stopped
             for name, value in counts.items():
                 setattr(job, name, value)
 
@@ -178,6 +205,7 @@ class RqPath:
         while True:
             if self._is_stopped:
                 raise Stopped
+            self._fenced.is_ending = True
             try:
                 return step()
             except LeaseLostError:
@@ -185,7 +213,11 @@ class RqPath:
                 job.webhooks = []
                 return None
             except (RedisError, OutageError) as error:
-                worker.tell("warning", "worker_redis_failed", error_type=type(error).__name__)
+                cause = error.__cause__ or error
+                worker.tell("warning", "worker_redis_failed", error_type=type(cause).__name__)
+                refusals += not may_pass(cause)
+                if refusals >= MOST_REFUSALS:
+                    raise RuntimeError(f"its end cannot be written: {cause}") from cause
                 try:
                     self._pause(pause_s)
                 except Stopped:
@@ -195,6 +227,8 @@ class RqPath:
                     raise
                 pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
                 again()
+            finally:
+                self._fenced.is_ending = False
 
     def _times(self, job: Job, began: float, ended: float) -> None:
         job.started_at = datetime.fromtimestamp(began, UTC)
@@ -222,6 +256,8 @@ class RqSteps:
         execution = self.execution
         super().cleanup_execution(job, pipeline)  # type: ignore[misc]
         self.execution = execution
+        if self.rq_path.has_changed:
+            job.save(pipeline=pipeline, include_meta=False, include_result=False)
         # Whoever has ended in order is not blamed for ever.
         pipeline.hdel(job.key, "rescues", "suspect")
 

@@ -20,12 +20,14 @@ from app_srvc.workers.lease.ends import LARGEST_PAYLOAD, Batch
 from app_srvc.workers.lease.fence import LeaseLostError
 from app_srvc.workers.lease.inheritance import Inheritance, take_over
 from app_srvc.workers.lease.link import own_client
-from app_srvc.workers.lease.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S, Stopped
+from app_srvc.workers.lease.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S, Stopped, may_pass
 from app_srvc.workers.lease.plain import RawJob
 from app_srvc.workers.lease.rq_path import RqPath
 from app_srvc.workers.lease.runner import Runner
 
 MAX_RESCUES = 3
+# A failure that `finish.lua` writes whatever depends on the job.
+FINAL = b"F"
 # Longer than anybody keeps a result, and what Redis can count.
 LONGEST_LIFE_S = 10**10
 
@@ -76,12 +78,11 @@ class RqRunner(Runner):
         try:
             limit_s = self._limit_of(raw)
             life_s = _life_of(raw[plain.RESULT_TTL], self.worker.default_result_ttl)
+            if raw[plain.RESCUES] or raw[plain.MORE] or self._does_more:
+                self._run_with_rq(raw, batch, limit_s)
+                return
             self.progress.limit(limit_s)
             self.limit.begin(time.monotonic(), limit_s)
-            if raw[plain.RESCUES] or raw[plain.MORE] or self._does_more:
-                self.limit.end()
-                self._run_with_rq(raw, batch)
-                return
             function, arguments, named = self._calls.read(raw[plain.DATA])
             job = self._make_job(raw[plain.ID].decode())
             self._current.set(job)
@@ -144,14 +145,16 @@ class RqRunner(Runner):
         began: float,
         ran: plain.LazyJob | None,
     ) -> None:
-        """An error while a failure is written down must not end the child."""
+        """An error while a failure is written down must not end the child, nor come again and again."""
         try:
             self._fail(raw, batch, error, began, ran)
         except Stopped:
             raise
-        except BaseException:
-            id = raw[plain.ID].decode()
-            self.worker.tell("exception", "job_not_ended", job_id=id)
+        except BaseException as another:
+            self.worker.tell("exception", "job_not_ended", job_id=raw[plain.ID].decode())
+            text = "".join(traceback.format_exception(another))
+            payload = plain.packed_error(text)
+            self.ends.note(batch, raw, FINAL, began, payload, DEFAULT_FAILURE_TTL)
 
     def _fail(
         self,
@@ -183,7 +186,7 @@ class RqRunner(Runner):
             life_s = DEFAULT_FAILURE_TTL
         self.ends.note(batch, raw, b"f", began, plain.packed_error(text), life_s)
 
-    def _run_with_rq(self, raw: RawJob, batch: Batch) -> None:
+    def _run_with_rq(self, raw: RawJob, batch: Batch, limit_s: float) -> None:
         """Run a job that has callbacks, retries and the like, or fail one that is poison."""
         rescues = int(raw[plain.RESCUES] or 0)
         is_poison = rescues >= MAX_RESCUES
@@ -195,6 +198,9 @@ class RqRunner(Runner):
         self._current.set(None)
         try:
             if not is_poison:
+                # Redis may have been waited for: only from here on does the job run.
+                self.progress.begin(batch.place)
+                self.progress.limit(limit_s)
                 self._rq.run(job)
                 return
             text = f"poison: its worker died {rescues} times while it ran"
@@ -211,17 +217,12 @@ class RqRunner(Runner):
         pause_s = 0.0
         while True:
             try:
-                if ran is not None and ran.has_changed:
-                    ran.save(include_meta=False, include_result=False)
-                job = self._rq.take(raw[plain.ID].decode(), batch.queue, batch.token)
-                if ran is not None and ran.is_whole:
-                    job.meta = ran.meta
-                return job
+                return self._rq.take(raw[plain.ID].decode(), batch.queue, batch.token, ran)
             except (LinkError, SilenceError) as error:
                 pause_s = self.patience.after(error, pause_s)
 
     def end_left(self, token: str, queue: str, row: tuple[Any, ...]) -> None:
-        """Others depend on the job, so RQ's own code ends it."""
+        """Others depend on the job, so RQ's own code ends it; if that can't, it fails without them."""
         id, outcome, _, _, began, ended, _, payload = row
         try:
             job = self._rq.take(id.decode(), queue, token)
@@ -230,10 +231,13 @@ class RqRunner(Runner):
                 self._rq.succeed(job, value, float(began), float(ended))
             else:
                 self._rq.fail(job, plain.unpacked_error(payload), float(began), float(ended))
-        except RedisError:
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, RedisError) and may_pass(error):
+                raise
             self.worker.tell("exception", "job_not_ended", job_id=id.decode())
+            payload = plain.packed_error("".join(traceback.format_exception(error)))
+            final = (id, FINAL, *row[2:6], DEFAULT_FAILURE_TTL, payload)
+            self.ends.send_one(token, queue, final)
         self._rq.forget_marks(self.client)
 
 

@@ -32,6 +32,7 @@ LONGEST_BATCH_S = 0.1
 # And after results of so many bytes, as they are sent in one piece.
 LARGEST_BATCH = 16 * 1024 * 1024
 GROWTH = 8
+SHORT_JOB_S = 0.001
 IDLE_LOOK_S = 1.0
 PAUSED_LOOK_S = 0.25
 TAKEN_LOOK_S = 0.0005
@@ -106,9 +107,7 @@ class Runner(ABC):
         pause_s, status = 0.0, EXIT_DONE
         try:
             if self._inheritance is not None:
-                left = self._inheritance
-                self.patience.insist(lambda: self.take_over(left))
-                self.progress.taken_over()
+                self._settle_inheritance(self._inheritance)
             while (end := self._must_end()) is None:
                 try:
                     what = self._turn()
@@ -127,8 +126,18 @@ class Runner(ABC):
                 self.patience.insist(lambda: self.hand_back(self._token, 0))
         except Stopped:
             self.worker.tell("warning", "jobs_left_to_rescue")
-        self.progress.end()
+        self.progress.end(status)
         return status
+
+    def _settle_inheritance(self, left: Inheritance) -> None:
+        """What is settled is in hand until then: the parent renews it."""
+        current, ending = left.tokens
+        self.progress.claimed(current)
+        self.progress.ending(ending)
+        self.patience.insist(lambda: self.take_over(left))
+        self.progress.claimed("")
+        self.progress.ending("")
+        self.progress.taken_over()
 
     def _turn(self) -> str:
         if not self.may_claim():
@@ -136,6 +145,9 @@ class Runner(ABC):
         if self.ends.are_behind:
             self.ends.catch_up()
         what, batch = self.claim()
+        # Nobody who depends on what has ended is to wait for the next job, unless that is short.
+        if self._pace_s > SHORT_JOB_S and self.ends.settle():
+            what = "jobs"
         if batch is not None:
             self.run_batch(batch)
         return "jobs" if self.ends.settle() else what
@@ -210,6 +222,7 @@ class Runner(ABC):
         self.limit.install()
         self.ends.open(batch)
         for place, raw in enumerate(batch.jobs):
+            batch.place = place
             # First this, then the look: so either side sees what the other does.
             self.progress.begin(place)
             if self.progress.is_asked != NOT_ASKED and self._is_taken(batch.token, place):

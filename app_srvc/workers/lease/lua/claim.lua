@@ -17,7 +17,7 @@
 -- "suspended"; or "empty", and place is a list of those that may not be empty: nobody claims from them, as
 -- they are paused or a key has a wrong type. A job is {J, data, timeout, result_ttl, failure_ttl, rescues,
 -- more, meta}, where "more" is "1" if it asks for what RQ's own code does at its end, or if others depend on
--- it and it is not alone; meta is there with a limit only, and data is nil for a job that is too large.
+-- it; meta is there with a limit only, and data is nil for a job that is too large.
 -- Dropped is entry, reason, entry, reason… of what stood in the queue and is no job.
 
 local claim, worker, token, name = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
@@ -153,8 +153,8 @@ local function take(queue, queue_name)
     looked_at = looked_at + 1
   end
   if looked_at == 0 then return jobs, dropped end
-  -- What depends on a job must not wait for the others of the batch: RQ's own code ends such a job at once.
-  if #jobs > 1 and max_bytes == 0 then
+  -- What depends on a job must not wait for the next ones: RQ's own code ends such a job at once.
+  if #jobs > 0 and max_bytes == 0 then
     local dependents = {}
     for at, id in ipairs(entries) do dependents[at] = 'rq:job:' .. id .. ':dependents' end
     if redis.call('EXISTS', unpack(dependents)) > 0 then

@@ -7,7 +7,7 @@
 --      rq:job:J:dependents  set  looked at   rq:results:J  stream  one more result
 --      rq:job::J:dependencies  set  lives and goes with J   rq:group:G  set  loses a J that goes
 --
--- ARGV 1 E   2 W   3 "1" if the claim is over with these   then eight for each job: J; "s" or "f"; when it began and ended, as RQ writes times, and
+-- ARGV 1 E   2 W   3 "1" if the claim is over with these   then eight for each job: J; "s", "f", or "F" for a failure that is final whatever depends on it; when it began and ended, as RQ writes times, and
 --      as seconds; its life in seconds, -1 for ever; its result or error, "" for none
 -- Returns {lost, left}: the ids whose lease was taken away, which are as they were, and those that others
 -- depend on, which are still in hand: RQ's own code has to end them.
@@ -72,7 +72,7 @@ for at = 0, count - 1 do
   local key = 'rq:job:' .. id
   if not scores[at + 1] then
     lost[#lost + 1] = id
-  elseif has_dependents and redis.call('EXISTS', dependents[at + 1]) == 1 then
+  elseif has_dependents and outcome ~= 'F' and redis.call('EXISTS', dependents[at + 1]) == 1 then
     left[#left + 1] = id
   else
     ended[#ended + 1] = entries[at + 1]
