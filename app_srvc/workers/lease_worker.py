@@ -92,7 +92,7 @@ class LeaseWorker(RqSteps, LeftOut, Worker):
             setup_loghandlers(logging_level, date_format, log_format, name=name)
         self._strategy = dequeue_strategy
         self._lanes = [
-            Lane(self.name if not number else f"{self.name}-{number + 1}")
+            self.make_lane(self.name if not number else f"{self.name}-{number + 1}")
             for number in range(self.children)
         ]
         client = self.connection = own_client(self.original_connection)
@@ -142,6 +142,10 @@ class LeaseWorker(RqSteps, LeftOut, Worker):
     @property
     def _is_over(self) -> bool:
         return all(lane.is_done for lane in self._lanes)
+
+    def make_lane(self, name: str) -> Lane:
+        """One for each child."""
+        return Lane(name)
 
     def on_turn(self) -> None:
         """Called every few hundredths of a second. For a subclass."""

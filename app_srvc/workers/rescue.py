@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from app_srvc.logs import get_logger
 from app_srvc.messages.ids import is_message_id
 from app_srvc.workers.lease.housekeeping import LATE_AFTER_S, STEADY_S
+from app_srvc.workers.lease.link import FAR_S
 from app_srvc.workers.scripts import load_script
 
 PER_PASS = 500
@@ -71,7 +72,10 @@ class Rescue:
 
     def _rescue_expired(self, queue: str, now: float) -> int:
         key = f"rq:wip:{queue}"
-        entries: Any = self._client.zrangebyscore(key, "-inf", now, start=0, num=PER_PASS)
+        entries: list[Any] = []
+        # Of leases like ours, and of RQ's own workers.
+        for first, last in ((now + FAR_S / 2, now + FAR_S), ("-inf", now)):
+            entries += self._client.zrangebyscore(key, first, last, start=0, num=PER_PASS)
         if entries:
             self._settle(queue, [entry.rpartition(b":")[0] for entry in entries])
             # Settle first: after a crash in between, the next pass finds the entries again.

@@ -27,7 +27,7 @@ from rq.suspension import resume, suspend
 from app_srvc.messages.dispatch import PROCESS_TASK
 from app_srvc.runtime import Runtime
 from app_srvc.workers.job import AppJob
-from app_srvc.workers.lease.link import FINISH, HAND_BACK, RENEW, Call, ScriptLink
+from app_srvc.workers.lease.link import FAR_S, FINISH, HAND_BACK, RENEW, Call, ScriptLink
 from app_srvc.workers.lease.runner import LEASE_S
 from app_srvc.workers.leases import Lease, Leases
 from tests.support.leases import claim
@@ -85,8 +85,9 @@ def listed(redis: Redis, queue: str = QUEUE) -> list[bytes]:
 
 
 def in_hand(redis: Redis) -> list[tuple[bytes, float]]:
+    """What is in the started registry, each with the second at which its lease ends."""
     entries: Any = redis.zrange(f"rq:wip:{QUEUE}", 0, -1, withscores=True)
-    return list(entries)
+    return [(entry, max(0.0, score - FAR_S)) for entry, score in entries]
 
 
 # --- the plain life of a job ----------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """When two places must agree, a test compares them."""
 
 import ast
+import re
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,7 @@ from app_srvc.messages.dispatch import CYCLE_TASK, PROCESS_TASK
 from app_srvc.robots.table import ROBOTS, RobotDefinition
 from app_srvc.runtime import Runtime
 from app_srvc.settings import Settings
+from app_srvc.workers.lease.link import FAR_S
 from app_srvc.workers.tasks import make_tasks
 
 ROOT = Path(__file__).parents[2]
@@ -54,3 +56,13 @@ def test_every_queue_of_the_settings_is_drained() -> None:
 
 def test_workers_run_the_tasks_that_dispatch_names_and_no_others() -> None:
     assert set(make_tasks(cast(Runtime, None))) == {PROCESS_TASK, CYCLE_TASK}
+
+
+def test_scripts_agree_on_how_the_end_of_a_lease_is_written() -> None:
+    told = {
+        script.name: set(re.findall(r"^local FAR_S = (\d+)$", text, re.MULTILINE))
+        for script in (ROOT / "app_srvc").rglob("*.lua")
+        if "FAR_S" in (text := script.read_text())
+    }
+    users = ("claim.lua", "renew.lua", "rescue.lua", "bury.lua", "dispatch.lua", "probe.lua")
+    assert told == {name: {str(FAR_S)} for name in users}

@@ -157,3 +157,27 @@ def retry_in_first_process(diary: str, name: str, seconds: float, interval: int)
 
 def give_bytes(count: int) -> bytes:
     return bytes(count)
+
+
+def close_output(diary: str, name: str) -> None:
+    """As a job does that made itself a daemon."""
+    note(diary, "begun", name)
+    sys.stdout.close()
+    note(diary, "ended", name)
+
+
+def change_itself(diary: str, name: str, seconds: float) -> None:
+    note(diary, "begun", name)
+    job = get_current_job()
+    assert job is not None
+    job.result_ttl = 1000
+    time.sleep(seconds)
+    note(diary, "ended", name)
+
+
+def stop_slowly(job: Any, connection: Redis) -> None:
+    """A callback."""
+    diary, name = job.args[:2]
+    note(diary, "stopping", name)
+    time.sleep(3)
+    note(diary, "stopped", name)

@@ -16,6 +16,9 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 FOLDER = Path(__file__).parent / "lua"
+# In `rq:wip:Q` the second at which a lease ends is written so much later, some 34 years: RQ's tools fail a
+# job whose second has passed.
+FAR_S = 2**30
 CONNECT_TIMEOUT_S = 1.0
 ANSWER_TIMEOUT_S = 5.0
 

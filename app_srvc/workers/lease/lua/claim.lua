@@ -6,7 +6,7 @@
 --      4 app:queue:paused  set  names of queues that nobody claims from
 --      5… rq:queue:Q  lists, in the order in which they are drained
 -- and of the queue Q that jobs are taken from:
---        rq:wip:Q  zset  "J:E" is added with the second at which the lease ends
+--        rq:wip:Q  zset  "J:E" is added with the second at which the lease ends, and FAR_S
 --        rq:job:J  hash  read; status and who has it are set   rq:execution:J:E  hash  written
 --        rq:executions:J  zset  E is added   rq:job:J:dependents  set  looked at
 --
@@ -26,9 +26,11 @@ local max_bytes = tonumber(ARGV[5])
 local names_from, is_start = 7, ARGV[7] == '1'
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+-- A lease's second is written so much later: RQ's tools fail a job whose second has passed.
+local FAR_S = 1073741824
 -- Written out once: Redis would do it for each use.
 local now_s = string.format('%.6f', now)
-local ends_s, gone_s = string.format('%.6f', now + lease_s), string.format('%.6f', now + lease_s + 60)
+local ends_s, gone_s = string.format('%.6f', now + lease_s + FAR_S), string.format('%.6f', now + lease_s + 60)
 local DROPPED_LIFE_S, MAX_WORD_BYTES = 86400, 200
 local STATUSES = {queued = 1, created = 1, scheduled = 1, deferred = 1, started = 1, finished = 1, failed = 1,
   stopped = 1}
@@ -98,6 +100,11 @@ end
 if redis.call('EXISTS', KEYS[3]) == 1 then return idle('suspended', {}, {}) end
 local any_paused = redis.call('EXISTS', KEYS[4]) == 1
 
+local function lease_end(score)
+  score = tonumber(score)
+  return score > now + FAR_S / 2 and score - FAR_S or score
+end
+
 local function is_running(wip, id)
   local others = redis.pcall('ZRANGE', 'rq:executions:' .. id, 0, -1)
   if others.err then
@@ -106,7 +113,7 @@ local function is_running(wip, id)
   end
   for _, other in ipairs(others) do
     local score = redis.call('ZSCORE', wip, id .. ':' .. other)
-    if score and tonumber(score) > now then return true end
+    if score and lease_end(score) > now then return true end
   end
   return false
 end

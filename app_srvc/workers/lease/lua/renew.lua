@@ -14,13 +14,15 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 local held = redis.call('LRANGE', KEYS[1], 0, -1)
 if #held == 0 then return 0 end
 redis.call('EXPIRE', KEYS[1], 10 * lease_s)
+-- A lease's second is written so much later: RQ's tools fail a job whose second has passed.
+local FAR_S = 1073741824
 local kept, running = 0, tonumber(ARGV[4])
 for at = 2, #held do
   local id, wip = held[at], 'rq:wip:' .. held[1]
   local entry = id .. ':' .. token
   if redis.call('ZSCORE', wip, entry) then
     kept = kept + 1
-    redis.call('ZADD', wip, now + lease_s, entry)
+    redis.call('ZADD', wip, now + lease_s + FAR_S, entry)
     redis.call('HSET', 'rq:execution:' .. entry, 'last_heartbeat', now)
     redis.call('EXPIRE', 'rq:execution:' .. entry, lease_s + 60)
     redis.pcall('ZADD', 'rq:executions:' .. id, now + lease_s + 60, token)

@@ -1,6 +1,6 @@
 -- Put the jobs whose lease has ended back at the head of their queue: whoever had them is dead.
 --
--- KEYS 1 rq:wip:Q  zset  entries whose second has passed are removed   2 rq:queue:Q  list  3 rq:queues  set
+-- KEYS 1 rq:wip:Q  zset  entries whose lease is over are removed   2 rq:queue:Q  list  3 rq:queues  set
 -- and for each entry "J:E": rq:execution:J:E  hash  says whether J had begun
 --      rq:job:J  hash  status; `suspect`, `rescues`   rq:executions:J  zset
 --
@@ -13,19 +13,26 @@ local wip, queue = KEYS[1], KEYS[2]
 redis.call('LLEN', queue)
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+-- A lease's second is written so much later: RQ's tools fail a job whose second has passed.
+local FAR_S = 1073741824
 local rescued, back = {}, {}
+
+local function lease_end(score)
+  score = tonumber(score)
+  return score > now + FAR_S / 2 and score - FAR_S or score
+end
 
 local function is_running(id)
   local others = redis.pcall('ZRANGE', 'rq:executions:' .. id, 0, -1)
   if others.err then return false end
   for _, other in ipairs(others) do
     local score = redis.call('ZSCORE', wip, id .. ':' .. other)
-    if score and tonumber(score) > now then return true end
+    if score and lease_end(score) > now then return true end
   end
   return false
 end
 
-for _, entry in ipairs(redis.call('ZRANGEBYSCORE', wip, '-inf', now, 'LIMIT', 0, ARGV[1])) do
+local function settle(entry)
   local id, token = string.match(entry, '^(.*):([^:]*)$')
   redis.call('ZREM', wip, entry)
   if id then
@@ -49,6 +56,14 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', wip, '-inf', now, 'LIMIT', 0,
       rescued[#rescued + 1] = count
       back[#back + 1] = id
     end
+  end
+end
+
+-- Of leases like ours, and of RQ's own workers.
+for _, from in ipairs({now + FAR_S / 2, '-inf'}) do
+  local to = from == '-inf' and now or now + FAR_S
+  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', wip, from, to, 'LIMIT', 0, ARGV[1])) do
+    settle(entry)
   end
 end
 for at = #back, 1, -1 do redis.call('LPUSH', queue, back[at]) end
