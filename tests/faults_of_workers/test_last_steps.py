@@ -163,7 +163,7 @@ def test_a_slow_callback_of_a_stopped_job_is_not_taken_for_a_dead_worker(
     enqueue(queue, diary, "job", 20.0, on_stopped=slow)
     wait_until_begun(diary, "job")
     send_stop_job_command(valkey.client, "job")
-    wait_for_status(valkey.client, "job", "stopped")
+    wait_for_status(valkey.client, "job", "stopped", 15)
     assert diary.counts("stopped") == {"job": 1}
     assert "job_rescued" not in worker.log_text()
     assert diary.counts("begun") == {"job": 1}
@@ -197,8 +197,10 @@ def test_a_job_that_ends_long_after_the_request_to_stop_is_reported(
     """The child is idle for as long as that takes, which is no reason to kill it."""
     worker = start_worker(children=4, constants={"app_srvc.workers.lease.lane:STUCK_AFTER_S": 0.3})
     names = [f"job{number}" for number in range(4)]
+    # Results that take some time to report.
+    give = {"function": "work_and_give_bytes"}
     for number, name in enumerate(names):
-        enqueue(queue, diary, name, 1.0 + 0.03 * number)
+        enqueue(queue, diary, name, 1.0 + 0.03 * number, 8_000_000, **give)
     wait_until(lambda: len(diary.names("begun")) == 4, 8, what="all run")
     worker.terminate()
     assert worker.wait_for_exit() == 0
@@ -250,7 +252,7 @@ def test_a_tool_that_looks_at_a_dead_worker_s_jobs_does_not_fail_them(
     wait_until_begun(diary, "job")
     worker.signal_all(signal.SIGKILL)
     worker.wait_for_exit()
-    time.sleep(1.5)  # its lease is over
+    time.sleep(2.5)  # its lease is over
     assert StartedJobRegistry("q", connection=redis).count == 1
     assert StartedJobRegistry("q", connection=redis).get_job_ids() == ["job"]
     assert status(redis, "job") == "started"

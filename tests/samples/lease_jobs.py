@@ -159,6 +159,11 @@ def give_bytes(count: int) -> bytes:
     return bytes(count)
 
 
+def work_and_give_bytes(diary: str, name: str, seconds: float, count: int) -> bytes:
+    work(diary, name, seconds)
+    return bytes(count)
+
+
 def close_output(diary: str, name: str) -> None:
     """As a job does that made itself a daemon."""
     note(diary, "begun", name)
@@ -179,5 +184,5 @@ def stop_slowly(job: Any, connection: Redis) -> None:
     """A callback."""
     diary, name = job.args[:2]
     note(diary, "stopping", name)
-    time.sleep(3)
+    time.sleep(6)
     note(diary, "stopped", name)
