@@ -187,17 +187,19 @@ def test_a_job_that_kills_its_process_is_run_again_and_fails_in_the_end(
 
 
 def test_only_the_job_that_ran_is_blamed(trial: Trial, ours: Site) -> None:
-    for number in range(3):
-        ours.enqueue(tasks.do_nothing, id=f"good-{number}")
-    ours.enqueue(tasks.kill_itself)
-    # Once before it was in hand alone when its worker died.
-    ours.redis.hset("rq:job:a", "rescues", 1)
+    """The first jobs go alone or in few, so the one that kills is in hand with others of the rest."""
+    good = [f"good-{number}" for number in range(30)]
+    for id in good:
+        ours.enqueue(tasks.do_nothing, id=id)
+    ours.enqueue(tasks.suspend_and_kill_itself, at_front=True)
+    ours.redis.linsert("rq:queue:default", "after", good[14], "a")
+    ours.redis.lpop("rq:queue:default")
     run(trial)
-    assert ours.notes() == ["ran a"] * 2
-    assert ours.status() == "failed"
-    assert [ours.redis.hget(f"rq:job:good-{number}", "rescues") for number in range(3)] == [
-        None
-    ] * 3
+    back: list[bytes] = ours.redis.lrange("rq:queue:default", 0, -1)
+    assert ours.notes() == ["ran a"]
+    assert len(back) > 15 > back.index(b"a")
+    blamed = {id: ours.redis.hget(f"rq:job:{id}", "rescues") for id in ["a", *good]}
+    assert {id: count for id, count in blamed.items() if count} == {"a": b"1"}
 
 
 # --- schedules ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any, Never
 
 from redis import Redis
 from rq import Retry, get_current_job
+from rq.suspension import suspend
 from rq.timeouts import JobTimeoutException
 
 
@@ -112,6 +113,15 @@ def kill_own_worker() -> None:
     """The parent too, as when a container runs out of memory."""
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)
+
+
+def die_while_suspended(url: str, victim: str, diary: str, name: str, seconds: float = 0.0) -> None:
+    """Ends its process or its worker, and nobody claims anything after it."""
+    with Redis.from_url(url) as redis:
+        suspend(redis)
+    note(diary, "begun", name)
+    time.sleep(seconds)
+    kill_own_process() if victim == "process" else kill_own_worker()
 
 
 def ignore_every_limit() -> Never:

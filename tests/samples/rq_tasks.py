@@ -14,6 +14,7 @@ from typing import Any
 from redis import Redis
 from rq import Queue, Retry, get_current_job
 from rq.job import Job
+from rq.suspension import suspend
 
 URL_NAME = "RQ_TASKS_REDIS_URL"
 
@@ -187,6 +188,11 @@ def sleep_at_first(seconds: float) -> str:
 def kill_itself() -> None:
     note_itself()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def suspend_and_kill_itself() -> None:
+    suspend(client(os.environ[URL_NAME]))
+    kill_itself()
 
 
 def delete_itself() -> None:

@@ -1,6 +1,7 @@
 """Real lease workers for tests, and what they leave behind: in Redis, and in a diary beside it."""
 
 import os
+import re
 import signal
 import sys
 from collections import Counter
@@ -97,6 +98,10 @@ class LeaseWorkerProcess:
 
     def log_text(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
+
+    def counted_deaths(self) -> list[str]:
+        """The jobs of others that it rescued and knew to have begun; one more death counts against each."""
+        return re.findall(r"job_rescued job_id=(\S+) rescues=\d+$", self.log_text(), re.MULTILINE)
 
     def end(self) -> None:
         """Kill whatever of it lives still."""
