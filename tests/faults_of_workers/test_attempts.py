@@ -85,6 +85,7 @@ def test_the_death_of_a_child_is_counted_against_the_job_that_ran(
     wait_until_put_back(redis, ids)
     assert counted(redis, ids) == {"killer": "1"}
     assert suspects(redis, ids) == ["killer"]
+    assert all(0 < life_s <= TTL_S for life_s in lives(redis, ids))
     resume(redis)
     wait_until(lambda: diary.counts("begun")["killer"] == 2, what="it has run again")
     wait_until_put_back(redis, ["killer", *ids[BEFORE + 1 :]])
@@ -104,6 +105,7 @@ def test_the_death_of_a_worker_is_counted_against_nobody_if_it_is_not_known_who_
     wait_until_put_back(redis, ids)
     assert counted(redis, ids) == {}
     assert suspects(redis, ids) == ids
+    assert all(0 < life_s <= TTL_S for life_s in lives(redis, ids))
     resume(redis)
     wait_until(lambda: diary.counts("begun")["killer"] == 2, what="it has run again")
     second.wait_for_exit()

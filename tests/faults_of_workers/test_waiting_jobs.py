@@ -1,21 +1,25 @@
 """Jobs that wait: behind a slow one of their batch, or for their time."""
 
+import os
 import time
 from typing import Any
 
 import pytest
 from redis import Redis
 from rq import Queue
+from rq.suspension import resume
 
 from tests.faults_of_workers.conftest import StartWorker
 from tests.support.lease_workers import (
     JOBS,
+    SHORT_LEASE,
     Diary,
     are_finished,
     assert_finished_once,
     assert_nothing_stranded,
     enqueue_work,
     fields,
+    in_hand,
 )
 from tests.support.servers import ValkeyServer
 from tests.support.waiting import wait_until
@@ -63,6 +67,31 @@ def test_jobs_behind_a_slow_one_are_run_by_whoever_is_idle(
     assert_nothing_stranded(redis)
     order = [name for name in diary.names("begun") if name in fast]
     assert order == fast
+
+
+def test_jobs_with_much_data_are_claimed_a_few_at_a_time(
+    valkey: ValkeyServer, start_worker: StartWorker, diary: Diary
+) -> None:
+    """Redis serves nobody else while it reads them; one that is larger is taken nevertheless."""
+    redis = valkey.client
+    constants = {**SHORT_LEASE, "app_srvc.workers.lease.runner:BATCH_S": 1}
+    worker = start_worker(constants=constants)
+    warm_up(redis, diary)
+    aside = Queue("aside", connection=redis)
+    killer = aside.enqueue(
+        f"{JOBS}.die_while_suspended", valkey.url, "worker", str(diary.path), "killer"
+    )
+    sizes = {**dict.fromkeys((f"large{number}" for number in range(9)), 300_000), "huge": 3_000_000}
+    for id, size in sizes.items():
+        aside.enqueue(f"{JOBS}.measure", os.urandom(size), job_id=id)
+    redis.rename("rq:queue:aside", "rq:queue:q")
+    worker.wait_for_exit()
+    assert in_hand(redis) == {killer.id, "large0", "large1", "large2", "large3"}
+    killer.delete()
+    resume(redis)
+    start_worker("other", constants=constants)
+    wait_until(lambda: are_finished(redis, sizes), 10, what="all are done")
+    assert_finished_once(redis, sizes)
 
 
 def test_scheduled_jobs_run_once_each_however_many_workers_promote_them(

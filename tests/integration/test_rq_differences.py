@@ -48,6 +48,13 @@ def test_an_entry_that_is_no_id_is_set_aside(trial: Trial, ours: Site, id: bytes
     assert in_hand(ours) == []
 
 
+def test_an_id_may_be_as_long_as_it_likes(trial: Trial, ours: Site) -> None:
+    ours.enqueue(tasks.note_itself, id="x" * 1000)
+    run(trial)
+    assert ours.notes() == ["ran " + "x" * 1000]
+    assert in_hand(ours) == []
+
+
 def test_an_entry_whose_job_is_none_is_set_aside(trial: Trial, ours: Site) -> None:
     ours.redis.set("rq:job:text", "text")
     ours.redis.hset("rq:job:empty", "status", "queued")

@@ -32,6 +32,8 @@ local FAR_S = 1073741824
 local now_s = string.format('%.6f', now)
 local ends_s, gone_s = string.format('%.6f', now + lease_s + FAR_S), string.format('%.6f', now + lease_s + 60)
 local DROPPED_LIFE_S, MAX_WORD_BYTES = 86400, 200
+-- After data of so many bytes no more jobs are taken: nobody else is served meanwhile.
+local LARGEST_CLAIM = 1000000
 local STATUSES = {queued = 1, created = 1, scheduled = 1, deferred = 1, started = 1, finished = 1, failed = 1,
   stopped = 1}
 
@@ -119,14 +121,14 @@ local function is_running(wip, id)
 end
 
 local function take(queue, queue_name)
-  local wip, jobs, dropped, looked_at = 'rq:wip:' .. queue_name, {}, {}, 0
+  local wip, jobs, dropped, looked_at, bytes = 'rq:wip:' .. queue_name, {}, {}, 0, 0
   local kind = redis.call('TYPE', wip).ok
   local ids = redis.pcall('LRANGE', queue, 0, most - 1)
   if ids.err or (kind ~= 'zset' and kind ~= 'none') then return nil end
   local seen, entries, scores, lasting = {}, {}, {}, {}
   for _, id in ipairs(ids) do
     local problem, job, status, is_suspect, is_mortal
-    if #id > 200 or not string.find(id, '^[%w_%-]+$') then
+    if (max_bytes > 0 and #id > MAX_WORD_BYTES) or not string.find(id, '^[%w_%-]+$') then
       problem = 'bad_id'
     else
       job, status, is_suspect, is_mortal = read(id)
@@ -152,7 +154,8 @@ local function take(queue, queue_name)
       jobs[#jobs + 1] = job
       entries[#entries + 1] = id
       if is_mortal then lasting[#lasting + 1] = id end
-      if is_suspect then
+      if job[2] then bytes = bytes + #job[2] end
+      if is_suspect or bytes > LARGEST_CLAIM then
         looked_at = looked_at + 1
         break
       end

@@ -1,7 +1,7 @@
 -- Put jobs that were claimed and not started back at the head of their queue, in their order.
 --
 -- KEYS 1 app:claim:E  list  the queue's name and the ids; cut to what stays in hand
--- and of the queue Q: rq:wip:Q  zset   rq:queue:Q  list; for each job J: rq:job:J  hash
+-- and of the queue Q: rq:wip:Q  zset   rq:queue:Q  list; for each job J: rq:job:J  hash  status and life
 --      rq:execution:J:E  hash   rq:executions:J  zset
 --
 -- ARGV 1 E   2 how many of the ids stay in hand
@@ -20,7 +20,7 @@ if type(redis.pcall('LLEN', queue)) == 'number' then
     if redis.pcall('ZREM', wip, entry) == 1 then
       redis.call('DEL', 'rq:execution:' .. entry)
       redis.pcall('ZREM', 'rq:executions:' .. id, token)
-      local status = redis.pcall('HGET', job, 'status')
+      local status, ttl = unpack(redis.pcall('HMGET', job, 'status', 'ttl'))
       -- Whatever has another status was ended or moved by somebody.
       if status == 'started' or status == 'queued' then
         redis.call('HSET', job, 'status', 'queued')
@@ -29,6 +29,8 @@ if type(redis.pcall('LLEN', queue)) == 'number' then
           local count = redis.pcall('HINCRBY', job, 'rescues', 1)
           redis.call('HSET', job, 'suspect', 1, 'rescues', type(count) == 'number' and count or 1)
         end
+        -- The time that it may wait begins anew: the claim has ended it.
+        if ttl and (tonumber(ttl) or 0) > 0 then redis.pcall('EXPIRE', job, ttl) end
         back[#back + 1] = id
       end
     end

@@ -2,7 +2,7 @@
 --
 -- KEYS 1 rq:wip:Q  zset  entries whose lease is over are removed   2 rq:queue:Q  list  3 rq:queues  set
 -- and for each entry "J:E": rq:execution:J:E  hash  says whether J had begun
---      rq:job:J  hash  status; `suspect`, `rescues`   rq:executions:J  zset
+--      rq:job:J  hash  status and life; `suspect`, `rescues`   rq:executions:J  zset
 --
 -- ARGV 1 how many at most
 -- Returns {J, rescues, J, rescues…}; rescues is how often J had begun when its worker died, and "suspect" if
@@ -40,7 +40,7 @@ local function settle(entry)
     local has_begun = redis.pcall('HEXISTS', 'rq:execution:' .. entry, 'begun') == 1
     redis.call('DEL', 'rq:execution:' .. entry)
     redis.pcall('ZREM', 'rq:executions:' .. id, token)
-    local status = redis.pcall('HGET', job, 'status')
+    local status, ttl = unpack(redis.pcall('HMGET', job, 'status', 'ttl'))
     -- Whatever has another status was ended or moved by somebody, and is not in hand.
     if status == 'started' and not is_running(id) then
       local count = 'suspect'
@@ -52,6 +52,8 @@ local function settle(entry)
           redis.call('HSET', job, 'rescues', count)
         end
       end
+      -- The time that it may wait begins anew: the claim has ended it.
+      if ttl and (tonumber(ttl) or 0) > 0 then redis.pcall('EXPIRE', job, ttl) end
       rescued[#rescued + 1] = id
       rescued[#rescued + 1] = count
       back[#back + 1] = id
