@@ -172,9 +172,9 @@ class LeaseWorker(RqSteps, LeftOut, Worker):
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, lambda *_: lane.progress.wear_out())
         self.name, self._is_horse = lane.name, True
-        allowance = Allowance(
-            recycle_jobs=self.child_max_jobs, recycle_mb=self.child_max_rss_mb, **options
-        )
+        options["max_jobs"] = lane.left_of(options["max_jobs"])
+        options |= {"recycle_jobs": self.child_max_jobs, "recycle_mb": self.child_max_rss_mb}
+        allowance = Allowance(**options)
         runner = self.runner_class(self, lane.progress, wake, inheritance=left, allowance=allowance)
         return runner.run()
 

@@ -3,11 +3,12 @@
 Mostly that is where theirs lose a job, run one that is not to be run, or end.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from rq import Callback, Repeat, Worker
-from rq.command import send_stop_job_command
+from rq.command import send_kill_horse_command, send_stop_job_command
 from rq.job import Job, JobStatus
 
 from app_srvc.workers import LeaseWorker
@@ -155,6 +156,22 @@ def test_a_stopped_job_began_when_it_began(trial: Trial, ours: Site) -> None:
 
 
 @pytest.mark.parametrize("kind", [STOCK, OURS])
+@pytest.mark.parametrize("end", [send_stop_job_command, send_kill_horse_command])
+def test_a_job_that_ended_with_its_process_is_one_of_so_many(
+    trial: Trial, kind: str, end: Callable[..., None]
+) -> None:
+    site = trial.sites[kind]
+    site.enqueue(tasks.sleep, 20)
+    site.enqueue(tasks.note_itself, id="b")
+    trial.start(kind, work={"max_jobs": 1})
+    site.wait_for_note("begun")
+    end(site.redis, "a" if end is send_stop_job_command else site.worker_name)
+    trial.wait(kind)
+    assert site.status() in ("stopped", "failed")
+    assert (site.status("b"), site.notes()) == ("queued", ["begun"])
+
+
+@pytest.mark.parametrize("kind", [STOCK, OURS])
 def test_a_change_in_the_moment_of_the_end_leaves_nothing_in_hand(trial: Trial, kind: str) -> None:
     """RQ's worker forgets the execution when it has to begin its transaction again (rq#2424)."""
     site = trial.sites[kind]
@@ -207,6 +224,16 @@ def test_only_the_job_that_ran_is_blamed(trial: Trial, ours: Site) -> None:
     assert len(back) > 15 > back.index(b"a")
     blamed = {id: ours.redis.hget(f"rq:job:{id}", "rescues") for id in ["a", *good]}
     assert {id: count for id, count in blamed.items() if count} == {"a": b"1"}
+
+
+def test_a_job_may_end_a_process_of_its_own(trial: Trial, ours: Site) -> None:
+    """Its signal means nothing to the process of the worker, which goes on."""
+    for id in ("a", "b"):
+        ours.enqueue(tasks.end_own_process, id=id)
+    run(trial)
+    first, second = ours.notes()
+    assert first == second
+    assert first.endswith(" its own ended with -15")
 
 
 # --- schedules ------------------------------------------------------------------------------------

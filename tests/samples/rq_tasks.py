@@ -3,6 +3,7 @@
 What they note goes into the list `notes` of the Redis that their worker works on.
 """
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -188,6 +189,15 @@ def sleep_at_first(seconds: float) -> str:
 def kill_itself() -> None:
     note_itself()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_own_process() -> None:
+    own = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    own.start()
+    own.terminate()
+    own.join(5)
+    note(os.getpid(), "its own ended with", own.exitcode)
+    own.kill()
 
 
 def suspend_and_kill_itself() -> None:

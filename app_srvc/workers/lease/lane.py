@@ -16,11 +16,14 @@ from app_srvc.forking import ForkedProcess, end_with_parent, fork
 from app_srvc.workers.lease.inheritance import DIED, KILLED, OVERTIME, STOPPED, Inheritance
 from app_srvc.workers.lease.progress import Progress
 from app_srvc.workers.lease.runner import EXIT_RECYCLED
+from app_srvc.workers.lease.signals import leave_to_no_child
 
 HARD_KILL_AFTER_S = 5.0
 WAITED_TOO_LONG_S = 0.1
 # A child without a job has ended long before, unless it waits for a Redis that hangs.
 STUCK_AFTER_S = 8.0
+# With these the job in hand has ended too; otherwise it runs again.
+ENDED = (OVERTIME, STOPPED, KILLED)
 FIRST_RESTART_S, LONGEST_RESTART_S, SETTLED_AFTER_S = 0.05, 2.0, 5.0
 
 
@@ -56,6 +59,10 @@ class Lane:
     def jobs(self) -> int:
         """How many jobs its children have run."""
         return self._jobs_before + self.progress.jobs
+
+    def left_of(self, jobs: int | None) -> int | None:
+        """How many the child may run that starts now, if all together may run so many; None is any."""
+        return None if jobs is None else max(0, jobs - self._jobs_before)
 
     @property
     def is_alive(self) -> bool:
@@ -145,9 +152,11 @@ class Lane:
         self._inheritance = Inheritance(self.progress.tokens, place, fate, text)
         if self._given is not None and not self.progress.has_taken_over:
             self._inheritance = self._given
+        elif fate in ENDED:
+            # Those before it in its batch were reported while it ran.
+            self._jobs_before += place + 1
         lived_s = time.monotonic() - self._started_at
-        expected = fate in (OVERTIME, STOPPED, KILLED)
-        quick = lived_s < SETTLED_AFTER_S and not expected
+        quick = lived_s < SETTLED_AFTER_S and fate not in ENDED
         self._quick_deaths = self._quick_deaths + 1 if quick else 0
         wait_s = FIRST_RESTART_S * 2 ** (self._quick_deaths - 1) if self._quick_deaths > 1 else 0.0
         self._restart_at = time.monotonic() + min(LONGEST_RESTART_S, wait_s)
@@ -191,6 +200,7 @@ def _be_a_child(run: Callable[[], int], life: int) -> int:
     with suppress(OSError):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_to_no_child(signal.SIGTERM, signal.SIGALRM)
     # An orphan would go on with jobs that have been given to somebody else.
     end_with_parent(life)
     return run()

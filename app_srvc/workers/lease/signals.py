@@ -1,7 +1,8 @@
-"""SIGINT and SIGTERM, as a parent that waits in `select` needs them."""
+"""Signals, as a parent that waits in `select` needs them, and as what a job forks has them."""
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -39,3 +40,26 @@ class StopSignals:
     def heard(self) -> None:
         with suppress(BlockingIOError):
             os.read(self.wake, 4096)
+
+
+def leave_to_no_child(*numbers: signal.Signals) -> None:
+    """Whatever this process forks begins without its handlers: they speak for this process only.
+
+    A job that ends a process of its own with SIGTERM would otherwise wear out its worker.
+    """
+
+    masks = threading.local()
+
+    def hold() -> None:
+        # One that comes before the new process has forgotten the handler would be lost on it.
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def let_go() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+
+    def forget() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        let_go()
+
+    os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=forget)
