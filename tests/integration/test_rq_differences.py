@@ -247,6 +247,42 @@ def test_scheduled_jobs_need_no_option(trial: Trial, ours: Site) -> None:
     assert ours.notes() == ["ran a"]
 
 
+# --- who watches RQ's steps -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hook", "notes"),
+    [
+        ("HookedWorker", ["perform_job good", "perform_job bad"]),
+        ("HandlingWorker", ["handle_exception bad"]),
+        ("wrapped_perform_job", ["perform_job good", "perform_job bad"]),
+        ("wrapped_handle_job_success", ["handle_job_success good"]),
+        ("wrapped_perform", ["perform good", "perform bad"]),
+        ("proxied_execute", ["_execute good", "_execute bad"]),
+        ("proxied_perform_job", ["perform_job good", "perform_job bad"]),
+    ],
+)
+def test_whoever_watches_a_step_of_rq_sees_plain_jobs_too(
+    trial: Trial, ours: Site, hook: str, notes: list[str]
+) -> None:
+    ours.enqueue(tasks.do_nothing, id="good")
+    ours.enqueue(tasks.fail, id="bad")
+    run(trial, worker=f"tests.samples.rq_hooks.{hook}")
+    assert ours.notes() == notes
+    assert (ours.status("good"), ours.status("bad")) == ("finished", "failed")
+
+
+def test_a_plain_job_that_nobody_watches_does_not_go_through_rq_s_code(
+    trial: Trial, ours: Site
+) -> None:
+    ours.enqueue(tasks.note_own_class)
+    run(trial)
+    assert ours.notes() == ["LazyJob"]
+
+
+# --- what RQ's tools see --------------------------------------------------------------------------
+
+
 def test_rq_finds_our_workers(trial: Trial, ours: Site) -> None:
     ours.enqueue(tasks.sleep, 0.5)
     trial.start(OURS)

@@ -3,7 +3,7 @@
 Each worker is a real process. That it is forked and not started anew only saves the time of imports.
 A request is a line of JSON, and so is its answer:
 
-    {"start": "a.dotted.WorkerClass", "url": Redis, "queues": […], "log": path,
+    {"start": one of CLASSES or "a.dotted.WorkerClass", "url": Redis, "queues": […], "log": path,
      "options": {for the class; dotted names stand for what they name}, "work": {for work()}}
                             ->  its process id
     {"wait": process id, "seconds": at most}  ->  its exit status, or null if it lives on
@@ -59,9 +59,8 @@ def be_a_worker(request: dict[str, Any]) -> int:
         os.dup2(ours, theirs)
     os.environ[rq_tasks.URL_NAME] = request["url"]
     connection = Redis.from_url(request["url"])
-    worker = CLASSES[request["start"]](
-        request["queues"], connection=connection, **made(request["options"])
-    )
+    make = CLASSES.get(request["start"]) or import_attribute(request["start"])
+    worker = make(request["queues"], connection=connection, **made(request["options"]))
     # RQ's worker would wait up to a second for a thread that ends with this process.
     worker.unsubscribe = lambda: None
     return 0 if worker.work(**request["work"]) else 1

@@ -165,6 +165,10 @@ def note_itself() -> None:
     note("ran", this_job().id)
 
 
+def note_own_class() -> None:
+    note(type(this_job()).__name__)
+
+
 def enqueue_another(name: str, queue: str) -> None:
     note("ran parent")
     job = this_job()

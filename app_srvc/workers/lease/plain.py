@@ -10,6 +10,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
+from types import FunctionType
 from typing import Any
 
 from redis import Redis
@@ -36,6 +37,19 @@ CHANGEABLE = (
     "group_id",
 )
 
+# What RQ's own code calls for every job, and the fast path does by itself.
+WORKER_STEPS = (
+    "perform_job",
+    "prepare_job_execution",
+    "handle_execution_ended",
+    "handle_job_success",
+    "handle_job_failure",
+    "handle_job_retry",
+    "handle_exception",
+    "cleanup_execution",
+)
+JOB_STEPS = ("perform", "_execute")
+
 RawJob = list[Any]
 
 
@@ -44,6 +58,28 @@ def does_more(job_class: type[Job]) -> bool:
     classes = job_class.__mro__[: job_class.__mro__.index(Job)]
     names = {name for each in classes for name in vars(each) if not name.startswith("__")}
     return not names.isdisjoint(vars(Job))
+
+
+def is_watched(worker_class: type, job_class: type[Job]) -> bool:
+    """Whether somebody has code of their own in a step, which must not miss the plain jobs.
+
+    It is in a subclass, or was put in place of RQ's function, as tools that watch jobs do.
+    """
+    steps = ((worker_class, WORKER_STEPS), (job_class, JOB_STEPS))
+    return not all(
+        _is_known(vars(each)[name])
+        for whose, names in steps
+        for each in whose.__mro__
+        for name in names
+        if name in vars(each)
+    )
+
+
+def _is_known(step: Any) -> bool:
+    """Whether a step is RQ's or ours. A wrapper may look like what is in it, but for these two."""
+    if type(step) is not FunctionType:
+        return False
+    return step.__globals__.get("__name__", "").partition(".")[0] in ("rq", "app_srvc")
 
 
 class LazyJob(Job):

@@ -57,7 +57,8 @@ class RqRunner(Runner):
         patient.set_retry(LinkRetry(Pausing(self.patience.pause), -1, (LinkError, SilenceError)))
         self._rq = worker.rq_path = RqPath(worker, patient, self.patience.pause, self._lift)
         self._calls = plain.Calls(worker.serializer)
-        self._does_more = plain.does_more(worker.job_class)
+        job_class = worker.job_class
+        self._does_more = plain.does_more(job_class) or plain.is_watched(type(worker), job_class)
         self._make_job = plain.lazy_job(worker.job_class, patient, worker.serializer)
         self._current = plain.CurrentJob()
         self._loop: asyncio.AbstractEventLoop | None = None
