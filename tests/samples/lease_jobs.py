@@ -196,5 +196,7 @@ def stop_slowly(job: Any, connection: Redis) -> None:
     note(diary, "stopping", name)
     time.sleep(6)
     note(diary, "stopped", name)
+
+
 def measure(data: bytes) -> int:
     return len(data)
