@@ -171,6 +171,13 @@ def test_a_job_that_ended_with_its_process_is_one_of_so_many(
     assert (site.status("b"), site.notes()) == ("queued", ["begun"])
 
 
+def test_a_job_that_was_killed_for_its_limit_is_one_of_so_many(trial: Trial, ours: Site) -> None:
+    ours.enqueue("tests.samples.lease_jobs.ignore_every_limit", job_timeout=1)
+    ours.enqueue(tasks.note_itself, id="b")
+    run(trial, work={"max_jobs": 1})
+    assert (ours.status(), ours.status("b"), ours.notes()) == ("failed", "queued", [])
+
+
 @pytest.mark.parametrize("kind", [STOCK, OURS])
 def test_a_change_in_the_moment_of_the_end_leaves_nothing_in_hand(trial: Trial, kind: str) -> None:
     """RQ's worker forgets the execution when it has to begin its transaction again (rq#2424)."""
