@@ -15,6 +15,7 @@ import rq.group
 import rq.registry
 import rq.suspension
 import rq.utils
+import rq.worker_registration
 from redis import Redis
 from rq import Callback, Queue, Repeat, Retry
 from rq.job import Job, JobStatus
@@ -48,6 +49,10 @@ def test_the_words_for_states() -> None:
 KEYS = {
     "the queues": (Queue.redis_queues_keys, "rq:queues"),
     "a queue": (Queue("Q", connection=CLIENT).key, "rq:queue:Q"),
+    "jobs between it and their start": (
+        Queue("Q", connection=CLIENT).intermediate_queue_key,
+        "rq:queue:Q:intermediate",
+    ),
     "jobs in hand": (rq.registry.StartedJobRegistry.key_template, "rq:wip:{0}"),
     "finished jobs": (rq.registry.FinishedJobRegistry.key_template, "rq:finished:{0}"),
     "failed jobs": (rq.registry.FailedJobRegistry.key_template, "rq:failed:{0}"),
@@ -62,6 +67,7 @@ KEYS = {
     "a group": (rq.group.Group.get_key("G"), "rq:group:G"),
     "a worker": (Worker.redis_worker_namespace_prefix, "rq:worker:"),
     "the workers": (Worker.redis_workers_keys, "rq:workers"),
+    "the workers of a queue": (rq.worker_registration.WORKERS_BY_QUEUE_KEY, "rq:workers:%s"),
     "a worker's channel": (rq.command.PUBSUB_CHANNEL_TEMPLATE, "rq:pubsub:%s"),
     "the mark of suspended workers": (rq.suspension.WORKERS_SUSPENDED, "rq:suspended"),
 }

@@ -1,4 +1,4 @@
-"""What a parent does besides its children: promote, stay known, renew, take back, rescue, obey.
+"""What a parent does besides its children: promote, stay known, renew, take back, rescue, obey, clean.
 
 Each step is one script or one transaction that any number of workers may repeat at any time, so there
 is no lock, no leader and no hand-over.
@@ -20,6 +20,7 @@ from app_srvc.workers.lease.inheritance import KILLED, STOPPED
 from app_srvc.workers.lease.lane import Lane
 from app_srvc.workers.lease.link import HAND_BACK, PROMOTE, RENEW, RESCUE, Call, ScriptLink
 from app_srvc.workers.lease.patience import Tell
+from app_srvc.workers.lease.registries import SOON_S, Registries
 from app_srvc.workers.lease.runner import LEASE_S
 
 BEAT_EVERY_S = 1.0
@@ -38,9 +39,8 @@ STOPPED_TEXT = "Job stopped by user, work-horse terminated."
 class Housekeeping:
     """The steps of one parent. Call `turn` when `wait_s` is over.
 
-    `shares_work` is whether this parent promotes and rescues, `is_short` whether it will end when the
-    queues are empty. `register(lane)` makes a lane known anew;
-    `shut_down()` carries out that command.
+    `shares_work` is whether this parent promotes, rescues and cleans, `is_short` whether it will end when
+    the queues are empty. `register(lane)` makes a lane known anew; `shut_down()` carries out that command.
     """
 
     def __init__(
@@ -75,7 +75,9 @@ class Housekeeping:
             ("beat", BEAT_EVERY_S, self.beat),
         ]
         if shares_work:
+            registries = Registries(queues, self._link, tell, self._refuse)
             self._steps.append(("rescue", RESCUE_EVERY_S, self.rescue))
+            self._steps.append(("clean", SOON_S, registries.clean))
 
     @property
     def is_waiting_for_redis(self) -> bool:
@@ -219,8 +221,9 @@ class Housekeeping:
     def rescue(self) -> None:
         """Put jobs back whose lease has ended: their worker is dead, or cut off.
 
-        After an outage every lease has ended, so the living have some seconds to renew theirs. A
-        worker that is to end when its queues are empty looks at its start only, and once.
+        At the start and after an outage every lease may have ended, so the living have some seconds to
+        renew theirs. A worker that is to end when its queues are empty does not wait for that: it would
+        be gone before it could rescue anything.
         """
         if time.monotonic() - self._steady_since < STEADY_S and not self._is_short:
             return

@@ -32,8 +32,14 @@ class ScriptText:
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
 
-SCRIPTS = CLAIM, FINISH, RENEW, HAND_BACK, RESCUE, PROMOTE = tuple(
-    map(ScriptText, ("claim", "finish", "renew", "hand_back", "rescue", "promote"))
+SCRIPTS = CLAIM, FINISH, RENEW, HAND_BACK, RESCUE, PROMOTE, TRIM, FORGET, UNSTICK = tuple(
+    map(
+        ScriptText,
+        (
+            *("claim", "finish", "renew", "hand_back", "rescue", "promote"),
+            *("trim", "forget", "unstick"),
+        ),
+    )
 )
 
 
