@@ -5,6 +5,7 @@ run: every step may be repeated, and a pass is taken by `SET app:keeper:<step> N
 time pays for it.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from functools import partial
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app_srvc.errors import AppError
+from app_srvc.errors import AppError, BrokerUnavailableError
 from app_srvc.logs import get_logger
 from app_srvc.messages.pauses import restore_pauses
 from app_srvc.messages.relay import Relay
@@ -23,6 +24,7 @@ from app_srvc.messages.retention import add_up_receipts, purge_ended, purge_idem
 from app_srvc.messages.sweep import Sweep
 from app_srvc.robots.watchdog import Watchdog
 from app_srvc.runtime import Runtime
+from app_srvc.workers.lease.housekeeping import LATE_AFTER_S
 from app_srvc.workers.outage import Outage
 from app_srvc.workers.promoter import Promoter
 from app_srvc.workers.rescue import Rescue
@@ -40,12 +42,18 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something to do again and again. `run` returns how long to rest, or None for the interval."""
+    """Something to do again and again. `run` returns how long to rest, or None for the interval.
+
+    `on_outage` is called before the first turn after Redis was away, or this process was held up: what
+    Redis says of who lives may be old. An outage may be no error: a client that tries again by itself
+    only takes long.
+    """
 
     name: str
     interval_s: float
     run: Callable[[], float | None]
     first_after_s: float = 0.0
+    on_outage: Callable[[], None] = lambda: None
 
 
 class Keeper:
@@ -80,20 +88,30 @@ class Keeper:
     def _keep(self, step: Step) -> None:
         outage = Outage("keeper_step", step=step.name)
         rest_s = step.first_after_s
+        due_at = time.monotonic() + rest_s
         while not self._stop.wait(rest_s):
+            began = time.monotonic()
             try:
-                rest_s = self._turn(step)
+                rest_s = self._turn(step, due_at)
                 outage.over()
-            except (RedisError, AppError, OSError) as error:
+            except (RedisError, BrokerUnavailableError) as error:
+                # However soon the next turn is, it comes too late for what this one was to see.
+                rest_s, began = outage.failed(error), -math.inf
+            except (AppError, OSError) as error:
                 rest_s = outage.failed(error)
             except Exception as error:
                 # A mistake of ours must not end the housekeeping of everything else.
                 log.exception("keeper_step_broke", step=step.name)
                 rest_s = max(step.interval_s, outage.failed(error))
+            # From the beginning: a turn during which Redis was away makes the next one late.
+            due_at = began + rest_s
 
-    def _turn(self, step: Step) -> float:
+    def _turn(self, step: Step, due_at: float) -> float:
         reserved_ms = max(1, int(step.interval_s * RESERVED * 1000))
-        if not self._client.set(f"app:keeper:{step.name}", b"1", nx=True, px=reserved_ms):
+        is_ours = self._client.set(f"app:keeper:{step.name}", b"1", nx=True, px=reserved_ms)
+        if time.monotonic() - due_at > LATE_AFTER_S:
+            step.on_outage()
+        if not is_ours:
             return step.interval_s
         rest_s = step.run()
         return step.interval_s if rest_s is None else rest_s
@@ -134,7 +152,7 @@ def make_steps(runtime: Runtime) -> list[Step]:
 
     return [
         Step("promote", 0.1, _always(promoter.promote)),
-        Step("rescue", 1.0, _always(rescue.run_pass)),
+        Step("rescue", 1.0, _always(rescue.run_pass), on_outage=rescue.on_outage),
         Step("pauses", 1.0, _always(partial(restore_pauses, runtime))),
         Step("relay", 1.0, _always(relay.run_pass)),
         Step("watchdog", 2.0, _always(watchdog.run_pass)),

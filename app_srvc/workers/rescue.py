@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
 
 from app_srvc.logs import get_logger
 from app_srvc.messages.ids import is_message_id
@@ -20,6 +19,8 @@ from app_srvc.workers.scripts import load_script
 PER_PASS = 500
 # RQ's own workers move a job through this list; one that stays there has lost its worker.
 STUCK_AFTER_S = 6.0
+# Where `abandon.lua` sets the end of a lease: its worker has given the job up.
+GIVEN_UP = 0.0
 
 log = get_logger(__name__)
 
@@ -28,6 +29,8 @@ class Rescue:
     """`settle_messages(ids)` and `settle_cycles()` say what becomes of jobs that nobody has in hand.
 
     A job that they leave as it was, being neither a message's nor a cycle's, is forgotten after `life_s`.
+    At the start, and after `on_outage`, a lease that has ended is no sign of death: its worker has
+    `grace_s` to renew it.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Rescue:
         *,
         life_s: int,
         stuck_after_s: float = STUCK_AFTER_S,
+        grace_s: float = STEADY_S,
         settle_messages: Callable[[Sequence[str]], object],
         settle_cycles: Callable[[], object],
     ) -> None:
@@ -47,24 +51,23 @@ class Rescue:
         self._settle_messages = settle_messages
         self._settle_cycles = settle_cycles
         self._bury = load_script(client, "bury")
-        self._wait_until = 0.0
+        self._grace_s = grace_s
+        self._wait_until = time.monotonic() + grace_s
         self._first_seen: dict[bytes, float] = {}
 
-    def run_pass(self) -> int:
-        """Settle the jobs of dead workers, and return how many there were.
+    def on_outage(self) -> None:
+        """Redis was away, or this process was held up: every lease may have ended meanwhile."""
+        self._wait_until = time.monotonic() + self._grace_s
+        self._first_seen.clear()
 
-        After an outage every lease has ended, so the living have some seconds to renew theirs.
-        """
+    def run_pass(self) -> int:
+        """Settle the jobs of dead workers, and return how many there were."""
         began = time.monotonic()
-        try:
-            seconds, microseconds = self._client.time()
-        except RedisError:
-            self._wait_until = time.monotonic() + STEADY_S
-            raise
+        seconds, microseconds = self._client.time()
         if time.monotonic() - began > LATE_AFTER_S:
-            self._wait_until = time.monotonic() + STEADY_S
+            self.on_outage()
         if time.monotonic() < self._wait_until:
-            return 0
+            return sum(self._rescue_expired(queue, GIVEN_UP) for queue in self._queues)
         now = seconds + microseconds / 1_000_000
         return sum(
             self._rescue_expired(queue, now) + self._rescue_stuck(queue) for queue in self._queues

@@ -1,20 +1,29 @@
 """The keeper's steps: promotion, rescue, trimming, and the keeper that runs them."""
 
 import json
+import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 
+from app_srvc.errors import LedgerUnavailableError
 from app_srvc.messages.dispatch import CYCLE_TASK, PROCESS_TASK, JobSpec
 from app_srvc.messages.ids import new_message_id
 from app_srvc.messages.relay import Relay
-from app_srvc.runtime import Runtime
+from app_srvc.runtime import Runtime, open_redis
 from app_srvc.workers.keeper import Keeper, Step, make_steps
+from app_srvc.workers.lease.housekeeping import LATE_AFTER_S, STEADY_S
 from app_srvc.workers.leases import Leases
 from app_srvc.workers.promoter import JOBS_PER_CALL, Promoter
 from app_srvc.workers.rescue import Rescue
@@ -23,9 +32,15 @@ from tests.support.leases import WORKER, claim_one, expire, renew
 from tests.support.messages import accept_note, read_message
 from tests.support.servers import ValkeyServer
 from tests.support.waiting import holds_for, wait_until
+from tests.support.workers import HARD_KINDS, Nursery, WorkerProcess, accept_order, runs_in
 from tests.support.worlds import open_world
 
 QUEUE = "QUE_TASKS"
+LEASE_OF_3_S: Mapping[str, float] = {
+    "app_srvc.workers.lease.runner:LEASE_S": 3,
+    "app_srvc.workers.lease.housekeeping:LEASE_S": 3,
+    "app_srvc.workers.lease.housekeeping:RENEW_EVERY_S": 1,
+}
 
 
 def job(delay_s: float | None, id: str | None = None) -> JobSpec:
@@ -119,12 +134,15 @@ def test_an_id_without_a_job_is_dropped_from_the_schedule(
 # --- rescue -------------------------------------------------------------------------------------
 
 
-def rescue_of(runtime: Runtime, redis: Redis, cycles: list[int] | None = None) -> Rescue:
+def rescue_of(
+    runtime: Runtime, redis: Redis, cycles: list[int] | None = None, grace_s: float = 0
+) -> Rescue:
     return Rescue(
         redis,
         [QUEUE],
         life_s=3600,
         stuck_after_s=0.3,
+        grace_s=grace_s,
         settle_messages=Relay(runtime).settle,
         settle_cycles=lambda: cycles.append(1) if cycles is not None else None,
     )
@@ -153,7 +171,7 @@ def test_a_job_that_was_abandoned_is_rescued_at_once_with_its_reason(
     accept_note(world)
     lease = claim_one(valkey.client, QUEUE)
     assert Leases(valkey.client, QUEUE, WORKER).abandon(lease, "timeout", 1.0)
-    assert rescue_of(world, valkey.client).run_pass() == 1
+    assert rescue_of(world, valkey.client, grace_s=60).run_pass() == 1
     row = read_message(world, lease.job.id)
     assert row.tries == 1
     assert "took too long" in str(row.error_message)
@@ -172,6 +190,24 @@ def test_a_job_that_was_claimed_and_never_started_costs_no_try(
     assert valkey.client.zcard(f"rq:wip:{QUEUE}") == 0
 
 
+def test_the_living_have_time_to_renew_their_leases_at_the_start_and_after_an_outage(
+    quick_world: Runtime, valkey: ValkeyServer
+) -> None:
+    message = accept_note(quick_world)
+    lease = claim_one(valkey.client, QUEUE)
+    expire(valkey.client, QUEUE, lease)
+    rescue = rescue_of(quick_world, valkey.client, grace_s=0.5)
+    assert rescue.run_pass() == 0
+    renew(valkey.client)
+    assert holds_for(lambda: rescue.run_pass() == 0, 1)
+    rescue.on_outage()
+    expire(valkey.client, QUEUE, lease)
+    assert rescue.run_pass() == 0
+    assert read_message(quick_world, message.message_id).tries == 0
+    wait_until(rescue.run_pass, what="nobody has renewed it")
+    assert read_message(quick_world, message.message_id).tries == 1
+
+
 def test_a_lease_that_was_renewed_while_it_was_settled_stays(
     quick_world: Runtime, valkey: ValkeyServer
 ) -> None:
@@ -182,6 +218,7 @@ def test_a_lease_that_was_renewed_while_it_was_settled_stays(
         valkey.client,
         [QUEUE],
         life_s=60,
+        grace_s=0,
         settle_messages=lambda ids: renew(valkey.client),
         settle_cycles=lambda: None,
     )
@@ -320,6 +357,78 @@ def test_a_keeper_outlives_a_restart_of_redis(valkey: ValkeyServer) -> None:
     finally:
         keeper.stop()
         client.close()
+
+
+@pytest.mark.parametrize("how", ["refused", "held-up", "ledger"])
+def test_a_step_hears_of_an_outage_of_redis_and_of_no_other(how: str, valkey: ValkeyServer) -> None:
+    """A client that tries again makes of an outage a wait, and the turn that was late does well."""
+    heard: list[int] = []
+    calls: list[int] = []
+
+    def run() -> None:
+        calls.append(1)
+        if how == "ledger":
+            raise LedgerUnavailableError("away")
+
+    is_patient = how == "held-up"
+    retry = Retry(NoBackoff(), 0)
+    client = Redis(port=valkey.port, socket_timeout=20 if is_patient else 1, retry=retry)
+    step = Step("counted", 0.05, run, on_outage=lambda: heard.append(len(calls)))
+    keeper = Keeper(client, [step])
+    keeper.start()
+    try:
+        wait_until(lambda: len(calls) > 2)
+        assert not heard
+        if how != "ledger":
+            valkey.kill() if how == "refused" else valkey.pause()
+            assert holds_for(keeper.is_alive, LATE_AFTER_S + 0.5)
+            before = len(calls)
+            valkey.restore()
+            wait_until(lambda: len(calls) > before + 2, 5)
+            assert heard[0] == before, "before it goes on"
+        often = len(heard)
+        assert holds_for(lambda: len(heard) == often, 0.5)
+        assert bool(often) == (how != "ledger")
+    finally:
+        keeper.stop()
+        client.close()
+
+
+@pytest.mark.parametrize("how", ["hangs", "is away"])
+def test_who_worked_through_an_outage_of_redis_keeps_the_job_and_no_try_is_counted(
+    how: str, nursery: Nursery, sqlite_ledger_url: str, tmp_path: Path
+) -> None:
+    """Leases end meanwhile, and are renewed after a moment only, since the worker's parent is late.
+
+    The keeper's own client waits for Redis; another one fails.
+    """
+    valkey = ValkeyServer(tmp_path / "valkey", options={"appendonly": "yes"})
+    runs, entries = tmp_path / "runs", f"rq:wip:{QUEUE}"
+    with (
+        valkey,
+        closing(open_world(valkey.url, sqlite_ledger_url, kinds=HARD_KINDS)) as runtime,
+        closing(open_redis(runtime.settings, caller="loop")) as impatient,
+        WorkerProcess(nursery, runtime, tmp_path / "log", constants=LEASE_OF_3_S) as worker,
+    ):
+        client = runtime.redis if how == "hangs" else impatient
+        keeper = Keeper(client, make_steps(replace(runtime, redis=client)))
+        keeper.start()
+        message = accept_order(runtime, "work_for_long", runs).message_id
+        wait_until(lambda: runs_in(runs), what="it runs")
+        # The keeper's first seconds are over.
+        assert holds_for(lambda: valkey.client.zcard(entries) == 1, STEADY_S + 1)
+        valkey.pause() if how == "hangs" else valkey.kill()
+        assert holds_for(keeper.is_alive, 5)
+        os.kill(worker.pid, signal.SIGSTOP)
+        valkey.restore()
+        assert holds_for(lambda: valkey.client.zcard(entries) == 1, 2.5)
+        os.kill(worker.pid, signal.SIGCONT)
+        assert holds_for(lambda: valkey.client.zcard(entries) == 1, STEADY_S + 1)
+        ((_, ends_at),) = valkey.client.zrange(entries, 0, -1, withscores=True)
+        assert ends_at > time.time(), "its worker lives, and says so"
+        row = read_message(runtime, message)
+        assert (row.tries, len(runs_in(runs))) == (0, 1)
+        keeper.stop()
 
 
 def test_every_step_of_the_service_passes_on_an_empty_world(world: Runtime) -> None:

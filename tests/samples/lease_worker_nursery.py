@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-from importlib import import_module
 from typing import Any, Never
 
 from redis import Redis
@@ -18,7 +17,7 @@ from rq.utils import import_attribute
 
 import app_srvc.workers.lease_worker
 import tests.samples.lease_jobs
-from tests.samples.worker_nursery import poll
+from tests.samples.worker_nursery import poll, set_constants
 
 IMPORTED_FOR_ALL = (app_srvc.workers.lease_worker, tests.samples.lease_jobs)
 
@@ -41,10 +40,7 @@ def be_a_worker(request: dict[str, Any]) -> Never:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for ours, theirs in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(ours, theirs)
-    for place, value in request["constants"].items():
-        module, _, name = place.partition(":")
-        assert hasattr(import_module(module), name), place
-        setattr(import_module(module), name, value)
+    set_constants(request["constants"])
     worker_class = import_attribute(request["worker_class"])
     worker = worker_class(
         request["queues"],

@@ -3,15 +3,19 @@
 Each worker is a real process. That it is forked and not started anew only saves the time of imports.
 A request is a line of JSON, and so is its answer:
 
-    {"start": {environment}, "queue": name, "log": path}  ->  its process id
-    {"poll": process id}                                  ->  its exit status, or null while it lives
+    {"start": {environment}, "queue": name, "log": path, "constants": {…}}  ->  its process id
+    {"poll": process id}                      ->  its exit status, or null while it lives
+
+`constants` are set in the worker's modules before it starts, such as a shorter lease.
 """
 
 import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any, Never
 
 from app_srvc.logs import configure_logs
@@ -41,6 +45,7 @@ def be_a_worker(request: dict[str, Any]) -> Never:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for ours, theirs in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(ours, theirs)
+    set_constants(request["constants"])
     settings = Settings.from_env(request["start"], part="worker")
     configure_logs(settings)
     runtime = open_runtime(settings, kinds=HARD_KINDS)
@@ -53,6 +58,14 @@ def be_a_worker(request: dict[str, Any]) -> Never:
         warm_up=partial(warm_up, runtime, request["queue"]),
     ).work()
     os._exit(0)
+
+
+def set_constants(constants: Mapping[str, float]) -> None:
+    """Each by its place, as "module:NAME"."""
+    for place, value in constants.items():
+        module, _, name = place.partition(":")
+        assert hasattr(import_module(module), name), place
+        setattr(import_module(module), name, value)
 
 
 def poll(pid: int, ended: dict[int, int]) -> int | None:

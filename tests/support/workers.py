@@ -72,18 +72,30 @@ class Nursery:
 
 
 class WorkerProcess:
-    """One worker process, without a parent that watches it."""
+    """One worker process, without a parent that watches it. `constants` are set in its modules."""
 
-    def __init__(self, nursery: Nursery, runtime: Runtime, log: Path, queue: str = QUEUE) -> None:
+    def __init__(
+        self,
+        nursery: Nursery,
+        runtime: Runtime,
+        log: Path,
+        queue: str = QUEUE,
+        *,
+        constants: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self._nursery = nursery
         self._runtime = runtime
         self._log = log
         self._queue = queue
+        self._constants = dict(constants)
         self.pid = 0
 
     def __enter__(self) -> Self:
         self.pid = self._nursery.ask(
-            start=variables_of(self._runtime), queue=self._queue, log=str(self._log)
+            start=variables_of(self._runtime),
+            queue=self._queue,
+            log=str(self._log),
+            constants=self._constants,
         )
         wait_until(lambda: self.logs("worker_registered"), 30, what="the worker is registered")
         return self
