@@ -1,4 +1,4 @@
-"""Drains the queue of robot cycles (`RDSQ_ROBOT`), and keeps house for all workers."""
+"""Drains the queue of robot cycles (`RDSQ_ROBOT`)."""
 
 import sys
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import redis
 
 from app_srvc.broker import Caller, make_redis
-from app_srvc.database import Database, open_database
+from app_srvc.database import POOL_SIZE, Database, open_database
 from app_srvc.errors import ConfigurationError
 from app_srvc.kinds import KINDS, Kind
 from app_srvc.messages.dispatch import Dispatcher
@@ -57,8 +57,11 @@ def open_runtime(
     caller: Caller = "worker",
     kinds: Mapping[str, Kind] = KINDS,
     robots: Mapping[str, RobotDefinition] = ROBOTS,
+    database_connections: int = POOL_SIZE,
 ) -> Runtime:
     """Make the links; nothing is connected yet.
+
+    `database_connections` are kept when nobody needs them; more are made while more are needed.
 
     Raises:
         ConfigurationError: No Redis is set.
@@ -71,6 +74,7 @@ def open_runtime(
             statement_timeout_s=WEB_STATEMENT_TIMEOUT_S
             if caller == "web"
             else WORKER_STATEMENT_TIMEOUT_S,
+            pool_size=database_connections,
         ),
         redis=client,
         dispatcher=Dispatcher(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from uuid import uuid4
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -34,6 +35,8 @@ from app_srvc.workers.trim import Trimmer
 RESERVED = 0.9
 SWEEP_STEP_S = 0.25
 SWEEP_REST_S = 30.0
+# Longer than it rests. Several walks at once would each be slower, and each know all waiting jobs.
+SWEEP_HOLD_S = 40.0
 # The ledger is tidied in batches; while there is more to do, the next one comes soon.
 TIDY_SOON_S = 1.0
 
@@ -46,7 +49,8 @@ class Step:
 
     `on_outage` is called before the first turn after Redis was away, or this process was held up: what
     Redis says of who lives may be old. An outage may be no error: a client that tries again by itself
-    only takes long.
+    only takes long. A step with `hold_s` remembers where it was, so it stays with the keeper that has it,
+    until that has been silent for so long.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Step:
     run: Callable[[], float | None]
     first_after_s: float = 0.0
     on_outage: Callable[[], None] = lambda: None
+    hold_s: float = 0.0
 
 
 class Keeper:
@@ -61,6 +66,7 @@ class Keeper:
 
     def __init__(self, client: Redis, steps: Sequence[Step]) -> None:
         self._client = client
+        self._token = uuid4().hex.encode()
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(
@@ -107,14 +113,19 @@ class Keeper:
             due_at = began + rest_s
 
     def _turn(self, step: Step, due_at: float) -> float:
-        reserved_ms = max(1, int(step.interval_s * RESERVED * 1000))
-        is_ours = self._client.set(f"app:keeper:{step.name}", b"1", nx=True, px=reserved_ms)
+        is_ours = self._reserve(step)
         if time.monotonic() - due_at > LATE_AFTER_S:
             step.on_outage()
         if not is_ours:
             return step.interval_s
         rest_s = step.run()
         return step.interval_s if rest_s is None else rest_s
+
+    def _reserve(self, step: Step) -> bool:
+        key, reserved_s = f"app:keeper:{step.name}", step.hold_s or step.interval_s * RESERVED
+        is_held = step.hold_s > 0 and self._client.get(key) == self._token
+        reserved_ms = max(1, int(reserved_s * 1000))
+        return bool(self._client.set(key, self._token, nx=not is_held, px=reserved_ms))
 
 
 def make_keeper(runtime: Runtime) -> Keeper:
@@ -156,7 +167,7 @@ def make_steps(runtime: Runtime) -> list[Step]:
         Step("pauses", 1.0, _always(partial(restore_pauses, runtime))),
         Step("relay", 1.0, _always(relay.run_pass)),
         Step("watchdog", 2.0, _always(watchdog.run_pass)),
-        Step("sweep", SWEEP_STEP_S, sweep_on, first_after_s=SWEEP_REST_S),
+        Step("sweep", SWEEP_STEP_S, sweep_on, first_after_s=SWEEP_REST_S, hold_s=SWEEP_HOLD_S),
         Step("trim", 60.0, _always(trimmer.run_pass), first_after_s=10.0),
         Step("retention", 60.0, tidy_ledger, first_after_s=10.0),
     ]

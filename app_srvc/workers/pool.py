@@ -1,8 +1,8 @@
 """A pool: the parent of some worker processes.
 
-It brings the ledger's schema up to date, keeps its workers running, answers probes, and, where it
-drains the robots' queue, runs the keeper. Its first workers are forked; once it has threads, a worker
-that takes the place of a dead one is a fresh interpreter.
+It brings the ledger's schema up to date, keeps its workers running, answers probes, and runs a keeper:
+each pool has one, so that any that lives keeps house for all. Its first workers are forked; once it has
+threads, a worker that takes the place of a dead one is a fresh interpreter.
 """
 
 import signal
@@ -21,6 +21,7 @@ from app_srvc.runtime import open_redis, open_runtime
 from app_srvc.settings import Settings, environment
 from app_srvc.supervisor import ChildSpec, ParentLink, Supervisor
 from app_srvc.workers.health import HealthServer, TimedCheck
+from app_srvc.workers.keeper import make_keeper
 from app_srvc.workers.outage import Outage
 from app_srvc.workers.process import serve_queue
 
@@ -30,6 +31,8 @@ TURN_S = 0.25
 STOP_GRACE_S = 24 * 3600.0
 SILENT_AFTER_S = 60.0
 DATABASE_TIMEOUT_S = 2.0
+# What stays open in an idle pool: keepers share the passes, so most steps of one rest.
+DATABASE_CONNECTIONS = 2
 
 log = get_logger(__name__)
 
@@ -68,7 +71,9 @@ class Pool:
         self._settings = settings
         self._link = link
         self._queues = queues
-        self._runtime = open_runtime(settings, caller="worker")
+        self._runtime = open_runtime(
+            settings, caller="worker", database_connections=DATABASE_CONNECTIONS
+        )
         self._probe_link = open_redis(settings, caller="web")
         self._database = TimedCheck(self._runtime.database.ping, DATABASE_TIMEOUT_S)
         self._supervisor = Supervisor(
@@ -130,11 +135,6 @@ class Pool:
             stop_keeper()
 
     def _start_keeper(self) -> Callable[[], None]:
-        if self._settings.rdsq_robot not in self._queues:
-            return lambda: None
-        # Imported here, since only one pool of the service pays for it.
-        from app_srvc.workers.keeper import make_keeper
-
         keeper = make_keeper(self._runtime)
         keeper.start()
         self._keeper_is_alive = keeper.is_alive

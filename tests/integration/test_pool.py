@@ -66,6 +66,20 @@ def test_each_entry_script_drains_its_queue(
     assert not valkey.client.exists(f"rq:workers:{SCRIPTS[script]}")
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_each_pool_keeps_house_for_the_queues_of_all(
+    script: str, hard_world: Runtime, valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    """None waits for another one: what the promoter of each drops is no job."""
+    due = [f"rq:scheduled:{queue}" for queue in SCRIPTS.values()]
+    for key in due:
+        valkey.client.zadd(key, {"no-job": 1})
+    with PoolProcess(script, variables_of(hard_world), tmp_path / "log") as pool:
+        pool.wait_until_ready()
+        wait_until(lambda: not valkey.client.exists(*due))
+        assert pool.probe("live") == (200, {"ok": True, "missing": []})
+
+
 def test_entry_scripts_are_short() -> None:
     for script in SCRIPTS:
         assert len((ROOT / script).read_text().splitlines()) < 15
@@ -190,7 +204,7 @@ def test_stopping_a_pool_twice_waits_for_no_job(hard_world: Runtime, tmp_path: P
 
 @contextmanager
 def kept(runtime: Runtime) -> Iterator[None]:
-    """With the keeper running that knows the kinds of the test, as that of `dbworker.py` can't."""
+    """With the keeper running that knows the kinds of the test, as that of a pool can't."""
     keeper = make_keeper(runtime)
     keeper.start()
     try:

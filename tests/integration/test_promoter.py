@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,31 @@ def test_two_keepers_share_the_passes(valkey: ValkeyServer) -> None:
     for keeper in keepers:
         keeper.stop()
     assert moments[5] - moments[0] > 5 * 0.2 * 0.8
+
+
+def test_a_step_that_remembers_where_it_was_stays_with_one_keeper_while_that_lives(
+    valkey: ValkeyServer,
+) -> None:
+    """Also while it rests."""
+    calls = {"first": 0, "second": 0}
+
+    def walk(name: str) -> float:
+        calls[name] += 1
+        return 0.2
+
+    keepers = {
+        name: Keeper(valkey.client, [Step("walk", 0.02, partial(walk, name), hold_s=1)])
+        for name in calls
+    }
+    for keeper in keepers.values():
+        keeper.start()
+        wait_until(lambda: calls["first"])
+    before = calls["first"]
+    assert holds_for(lambda: not calls["second"], 1.5)
+    assert calls["first"] > before + 2
+    keepers["first"].stop()
+    wait_until(lambda: calls["second"] > 2, what="the other one takes over")
+    keepers["second"].stop()
 
 
 def test_a_step_may_say_how_long_it_rests(valkey: ValkeyServer) -> None:
