@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 from pydantic import SecretStr
+from sqlalchemy import make_url
 
 from app_srvc import __version__
 from app_srvc.cli_output import show_books, show_message, show_pause, show_queue, show_robot
@@ -202,7 +203,7 @@ def db() -> None:
 @db.command("migrate")
 def db_migrate() -> None:
     """Bring the schema up to date. The parts do this themselves at their start."""
-    with _runtime() as runtime:
+    with _runtime(may_make_ledger=True) as runtime:
         migrate(runtime.database)
         click.echo(f"at revision {schema_revision(runtime.database)}, newest is {head_revision()}")
 
@@ -238,13 +239,25 @@ def _settings() -> Settings:
 
 
 @contextmanager
-def _runtime() -> Iterator[Runtime]:
+def _runtime(*, may_make_ledger: bool = False) -> Iterator[Runtime]:
+    settings = _settings()
+    ledger = make_url(settings.effective_database_url.get_secret_value())
+    if ledger.get_backend_name() == "sqlite" and not may_make_ledger:
+        _check_ledger(Path(ledger.database or ""))
     # A person waits for the answer: with Redis away they are told so at once.
-    runtime = open_runtime(_settings(), caller="loop")
+    runtime = open_runtime(settings, caller="loop")
     try:
         yield runtime
     finally:
         runtime.close()
+
+
+def _check_ledger(path: Path) -> None:
+    """To look at a ledger that is not there would make an empty one in a place that nobody meant."""
+    if not path.exists():
+        raise ConfigurationError(
+            [f"there is no ledger at {path}: is DATA_DIR right? The service makes it at its start."]
+        )
 
 
 if __name__ == "__main__":

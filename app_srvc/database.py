@@ -6,7 +6,7 @@ for its turn but can't fail half-way because somebody else wrote first.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -181,7 +181,7 @@ def open_database(
 
 
 def _sqlite_engine(url: str, path: Path, busy_timeout_s: float, pool_size: int) -> Engine:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = create_engine(
         url,
         connect_args={"timeout": busy_timeout_s, "check_same_thread": False},
@@ -190,6 +190,12 @@ def _sqlite_engine(url: str, path: Path, busy_timeout_s: float, pool_size: int) 
         max_overflow=POOL_OVERFLOW,
         pool_timeout=POOL_WAIT_S,
     )
+
+    @event.listens_for(engine, "do_connect")
+    def make_private(*_: Any) -> None:
+        # It holds personal data, whoever makes it first.
+        with suppress(OSError):
+            path.touch(mode=0o600, exist_ok=True)
 
     @event.listens_for(engine, "connect")
     def prepare(dbapi_connection: Any, _record: Any) -> None:

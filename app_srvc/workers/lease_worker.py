@@ -117,7 +117,8 @@ class LeaseWorker(RqSteps, LeftOut, Worker):
             with suppress(RedisError):
                 self.register_birth()
             try:
-                self.tell("info", "worker_started", pid=os.getpid())
+                queues = ",".join(self.queue_names())
+                self.tell("info", "worker_started", pid=os.getpid(), queues=queues)
                 while not self._is_over:
                     keeping.turn()
                     self.start_children(run, signals.descriptors)
@@ -243,6 +244,8 @@ class LeaseWorker(RqSteps, LeftOut, Worker):
         self._stopped_at = time.monotonic()
         self._stops += 1
         self._stop_requested = True
+        how = "after the jobs in hand" if self._stops == 1 else "now; what is in hand runs again"
+        self.tell("info", "worker_stopping", how=how)
         for lane in self._lanes:
             lane.stop()
             if self._stops > 1:

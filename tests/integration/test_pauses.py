@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from app_srvc.cli import cli
-from app_srvc.errors import LedgerUnavailableError, UnknownQueueError
+from app_srvc.errors import ConfigurationError, LedgerUnavailableError, UnknownQueueError
 from app_srvc.messages.pauses import (
     PAUSED_KEY,
     list_paused_queues,
@@ -130,6 +130,20 @@ def test_from_a_terminal_and_on_the_pages(web: WebWorld, monkeypatch: pytest.Mon
     assert paused(web.runtime) == (set(), set())
     failed = runner.invoke(cli, ["queue", "pause", "QUE_TYPO"])
     assert isinstance(failed.exception, UnknownQueueError)
+
+
+def test_a_terminal_in_the_wrong_place_makes_no_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "typo"
+    monkeypatch.setenv("DATA_DIR", str(folder))
+    failed = CliRunner().invoke(cli, ["queue", "pause", QUEUE])
+    assert isinstance(failed.exception, ConfigurationError)
+    assert "is DATA_DIR right?" in str(failed.exception)
+    assert not (folder / "ledger.db").exists()
+    assert CliRunner().invoke(cli, ["db", "migrate"]).exit_code == 0
+    modes = [path.stat().st_mode & 0o777 for path in (folder, folder / "ledger.db")]
+    assert modes == [0o700, 0o600]
 
 
 def test_the_row_says_since_when(world: Runtime) -> None:

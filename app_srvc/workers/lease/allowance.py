@@ -39,7 +39,8 @@ class Allowance:
 
     def left(self, most: int) -> int:
         """How many jobs may be claimed, of so many."""
-        return most if self._max_jobs is None else min(most, self._max_jobs - self.jobs)
+        limits = (self._max_jobs, self._recycle_jobs or None)
+        return min([most, *(each - self.jobs for each in limits if each is not None)])
 
     @property
     def is_used_up(self) -> bool:

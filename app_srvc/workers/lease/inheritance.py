@@ -45,6 +45,8 @@ def take_over(runner: "Runner", rq_path: RqPath, left: Inheritance) -> None:
         _tell_of_death(runner, rq_path, *found, current)
     if found is not None and not has_died:
         has_died = not _settle(runner, rq_path, *found, left)
+    if found is not None and has_died:
+        runner.worker.tell("warning", "job_put_back", job_id=found[0], reason="its process died")
     if current:
         runner.hand_back(current, 0, left.place if has_died else -1)
     if ending:

@@ -1,6 +1,7 @@
 """How a child runs jobs of any RQ user: the plain ones itself, the others with RQ's own code."""
 
 import asyncio
+import logging
 import time
 import traceback
 from collections.abc import Callable
@@ -61,6 +62,8 @@ class RqRunner(Runner):
         self._does_more = plain.does_more(job_class) or plain.is_watched(type(worker), job_class)
         self._make_job = plain.lazy_job(worker.job_class, patient, worker.serializer)
         self._current = plain.CurrentJob()
+        # At tens of thousands a second nobody reads them.
+        self._is_verbose = worker.log.isEnabledFor(logging.DEBUG)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def take_over(self, left: Inheritance) -> None:
@@ -112,6 +115,10 @@ class RqRunner(Runner):
         if len(payload) > LARGEST_PAYLOAD:
             raise ValueError(f"the result takes {len(payload):,} bytes, which Redis refuses")
         self.ends.note(batch, raw, b"s", began, payload, life_s)
+        if self._is_verbose:
+            took_s = round(time.time() - began, 3)
+            job_id = raw[plain.ID].decode()
+            self.worker.tell("debug", "job_finished", job_id=job_id, seconds=took_s)
 
     def _limit_of(self, raw: RawJob) -> float:
         text = raw[plain.TIMEOUT]
