@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks import depth, drain, fan_out, latency, post
+from benchmarks import depth, drain, fan_out, latency, poison, post
 
 BENCHMARKS = {
     "post": post.run,
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "drain": drain.run,
     "latency": latency.run,
     "depth": depth.run,
+    "poison": poison.run,
 }
 TEXT_WIDTH = 22
 
