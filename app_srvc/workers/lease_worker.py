@@ -244,12 +244,14 @@ class LeaseWorker(RqSteps, LeftOut, Worker):
         self._stopped_at = time.monotonic()
         self._stops += 1
         self._stop_requested = True
-        how = "after the jobs in hand" if self._stops == 1 else "now; what is in hand runs again"
-        self.tell("info", "worker_stopping", how=how)
         for lane in self._lanes:
             lane.stop()
             if self._stops > 1:
                 lane.kill(DIED)
+        how = "after the jobs in hand" if self._stops == 1 else "now; what is in hand runs again"
+        # Whoever reads the log may be gone: then this is why to stop.
+        with suppress(OSError):
+            self.tell("info", "worker_stopping", how=how)
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
         for lane in self._lanes:
