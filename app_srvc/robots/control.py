@@ -48,7 +48,9 @@ def start_robot(runtime: Runtime, name: str, policy: Policy) -> RobotStatus:
         RobotAlreadyRunningError: It runs; nothing was changed.
         ConfigurationError: Its source is not set.
     """
-    _check_name(runtime, name)
+    if robot_status(runtime, name).is_running:
+        # Said without the lock that those who press at the same time would stand in line for.
+        raise RobotAlreadyRunningError
     with runtime.database.write() as session:
         now = runtime.database.now(session)
         store.ensure_robot(session, name, insert_ignore=runtime.database.insert_ignore, now=now)

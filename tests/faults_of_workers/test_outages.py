@@ -110,6 +110,52 @@ def test_redis_is_killed_and_started_again(
     load.check(worker, family)
 
 
+def test_redis_is_away_for_many_leases(
+    durable: ValkeyServer, start_worker: StartWorker, diary: Diary
+) -> None:
+    """Whose jobs are in hand is known when it is back: none is rescued from a worker that lives."""
+    redis = durable.client
+    worker = start_worker(url=durable.url, constants=SHORT_LEASE)
+    family = worker.family()
+    warm = enqueue_work(redis, diary, 1500, tag="warm")
+    wait_until(lambda: are_finished(redis, warm), 20, what="it takes many at once")
+    slow = enqueue_work(redis, diary, 1, seconds=1, queue="aside", tag="slow")
+    fast = enqueue_work(redis, diary, 50, queue="aside", tag="fast")
+    rq = ["with-callback"]
+    Queue("aside", connection=redis).enqueue(
+        f"{JOBS}.work",
+        args=(str(diary.path), *rq, 1.5),
+        job_id=rq[0],
+        on_success=Callback(f"{JOBS}.note_success"),
+    )
+    redis.rename("rq:queue:aside", "rq:queue:q")
+    wait_until(lambda: slow[0] in diary.names("begun"), what="the slow one runs", every_s=0.001)
+    durable.kill()
+    threading.Event().wait(12)
+    durable.start()
+    ids = [*slow, *fast]
+    wait_until(lambda: are_finished(redis, ids), 10, what="all jobs are finished")
+    wait_until(lambda: rq[0] in diary.names("begun"), what="the last one runs")
+    # And what is in hand is known for far longer than that.
+    wait_until(lambda: redis.hget(_execution(redis, rq[0]), "begun"), what="its lease is renewed")
+    token = _execution(redis, rq[0]).rpartition(":")[2]
+    kept = (_execution(redis, rq[0]), f"rq:executions:{rq[0]}", f"app:claim:{token}")
+    assert min(redis.ttl(key) for key in kept) > 80_000
+    ids += rq
+    wait_until(lambda: are_finished(redis, ids), 10, what="all jobs are finished")
+    assert_finished_once(redis, ids)
+    assert_nothing_stranded(redis)
+    assert {name: diary.counts("begun")[name] for name in ids} == dict.fromkeys(ids, 1)
+    assert "job_rescued" not in worker.log_text()
+    assert worker.family() == family
+
+
+def _execution(redis: Redis, id: str) -> str:
+    """The key of the one execution that a job has."""
+    [key] = redis.keys(f"rq:execution:{id}:*")
+    return str(key.decode())
+
+
 def test_redis_hangs_for_three_seconds(
     valkey: ValkeyServer, start_worker: StartWorker, diary: Diary, draw: Random
 ) -> None:

@@ -66,7 +66,15 @@ def test_jobs_behind_a_slow_one_are_run_by_whoever_is_idle(
     assert_finished_once(redis, ids)
     assert_nothing_stranded(redis)
     order = [name for name in diary.names("begun") if name in fast]
-    assert order == fast
+    if sibling == "none":
+        assert order == fast
+    else:
+        # One that is idle at once takes what the slow one's batch left; those of it come later.
+        assert any(_is_merged_from(order, fast[:taken], fast[taken:]) for taken in range(51))
+
+
+def _is_merged_from(order: list[str], *parts: list[str]) -> bool:
+    return all([name for name in order if name in part] == part for part in parts)
 
 
 def test_jobs_with_much_data_are_claimed_a_few_at_a_time(

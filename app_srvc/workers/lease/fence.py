@@ -9,8 +9,9 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError, WatchError
 
-# For how long it is known that a transaction was carried out whose answer was lost.
-MARK_LIFE_S = 600
+# For how long it is known that a transaction was carried out whose answer was lost: as long as `claim.lua`
+# and `renew.lua` have it known what is in hand, since Redis may be away meanwhile.
+MARK_LIFE_S = 86_400
 
 
 class LeaseLostError(BaseException):

@@ -30,7 +30,9 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 local FAR_S = 1073741824
 -- Written out once: Redis would do it for each use.
 local now_s = string.format('%.6f', now)
-local ends_s, gone_s = string.format('%.6f', now + lease_s + FAR_S), string.format('%.6f', now + lease_s + 60)
+-- For how long Redis may be away, and what is in hand is still known when it is back.
+local KNOWN_S = 86400
+local ends_s, gone_s = string.format('%.6f', now + lease_s + FAR_S), string.format('%.6f', now + KNOWN_S)
 local DROPPED_LIFE_S, MAX_WORD_BYTES = 86400, 200
 -- After data of so many bytes no more jobs are taken: nobody else is served meanwhile.
 local LARGEST_CLAIM = 1000000
@@ -84,7 +86,7 @@ if #held > 0 then
   redis.call('DEL', claim)
   if #jobs > 0 then
     redis.call('RPUSH', claim, held[1], unpack(ids))
-    redis.call('EXPIRE', claim, 10 * lease_s)
+    redis.call('EXPIRE', claim, KNOWN_S)
     for _, id in ipairs(ids) do redis.call('ZADD', 'rq:wip:' .. held[1], ends_s, id .. ':' .. token) end
     return {'jobs', place, jobs, {}}
   end
@@ -182,7 +184,7 @@ local function take(queue, queue_name)
     end
     redis.call('ZADD', wip, unpack(scores))
     redis.call('RPUSH', claim, queue_name, unpack(entries))
-    redis.call('EXPIRE', claim, 10 * lease_s)
+    redis.call('EXPIRE', claim, KNOWN_S)
   end
   redis.call('LTRIM', queue, looked_at, -1)
   for _, id in ipairs(entries) do

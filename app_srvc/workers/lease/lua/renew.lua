@@ -11,9 +11,11 @@
 local token, lease_s = ARGV[1], tonumber(ARGV[2])
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+-- For how long Redis may be away, and what is in hand is still known when it is back.
+local KNOWN_S = 86400
 local held = redis.call('LRANGE', KEYS[1], 0, -1)
 if #held == 0 then return 0 end
-redis.call('EXPIRE', KEYS[1], 10 * lease_s)
+redis.call('EXPIRE', KEYS[1], KNOWN_S)
 -- A lease's second is written so much later: RQ's tools fail a job whose second has passed.
 local FAR_S = 1073741824
 local kept, running = 0, tonumber(ARGV[4])
@@ -24,9 +26,9 @@ for at = 2, #held do
     kept = kept + 1
     redis.call('ZADD', wip, now + lease_s + FAR_S, entry)
     redis.call('HSET', 'rq:execution:' .. entry, 'last_heartbeat', now)
-    redis.call('EXPIRE', 'rq:execution:' .. entry, lease_s + 60)
-    redis.pcall('ZADD', 'rq:executions:' .. id, now + lease_s + 60, token)
-    redis.call('EXPIRE', 'rq:executions:' .. id, lease_s + 60)
+    redis.call('EXPIRE', 'rq:execution:' .. entry, KNOWN_S)
+    redis.pcall('ZADD', 'rq:executions:' .. id, now + KNOWN_S, token)
+    redis.call('EXPIRE', 'rq:executions:' .. id, KNOWN_S)
     if at == running + 1 then redis.call('HSET', 'rq:execution:' .. entry, 'begun', 1) end
     if redis.call('TYPE', 'rq:job:' .. id).ok == 'hash' then
       redis.call('HSET', 'rq:job:' .. id, 'last_heartbeat', ARGV[3])
