@@ -47,19 +47,20 @@ class LeaseWorkerProcess:
         self.name = name
         self.log = log
         self._nursery = nursery
-        self._request = {
+        self._parts = {
             "url": url,
             "queues": list(queues),
             "name": name,
             "children": children,
-            "log": str(log),
-            "constants": dict(constants or {}),
             "worker_class": worker_class,
         }
+        self._constants = dict(constants or {})
         self.pid = 0
 
     def start(self) -> Self:
-        self.pid = self._nursery.ask(start=self._request)
+        self.pid = self._nursery.ask(
+            start=self._parts, log=str(self.log), constants=self._constants
+        )
         return self
 
     def __enter__(self) -> Self:

@@ -92,8 +92,7 @@ class WorkerProcess:
 
     def __enter__(self) -> Self:
         self.pid = self._nursery.ask(
-            start=variables_of(self._runtime),
-            queue=self._queue,
+            start={"environment": variables_of(self._runtime), "queue": self._queue},
             log=str(self._log),
             constants=self._constants,
         )
