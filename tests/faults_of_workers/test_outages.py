@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from redis import Redis
 from rq import Callback, Queue, Retry, Worker
+from rq.job import Job
 from rq.suspension import resume, suspend
 
 from tests.faults_of_workers.conftest import StartWorker
@@ -324,5 +325,27 @@ def test_a_job_that_ended_in_time_is_not_killed_because_redis_is_away(
             lambda n=name: are_finished(durable.client, [n], n), GOES_ON_S, what="it is finished"
         )
         assert_finished_once(durable.client, [name], name)
+    assert "job_ignores_its_limit" not in worker.log_text()
+    assert diary.counts("begun") == dict.fromkeys(names, 1)
+
+
+def test_the_time_in_which_a_job_is_read_is_not_its_own(
+    durable: ValkeyServer, start_worker: StartWorker, diary: Diary
+) -> None:
+    """A job that looks at itself while Redis is away has the rest of its time when it is back."""
+    redis, names = durable.client, {"quick": 0.1, "slow": 20}
+    for name, after_s in names.items():
+        Queue(name, connection=redis).enqueue(
+            f"{JOBS}.look_at_itself", str(diary.path), name, 1, after_s, job_id=name, job_timeout=3
+        )
+    worker = start_worker(url=durable.url, queues=names, children=2)
+    wait_until(lambda: set(diary.names("begun")) == set(names), what="the jobs run")
+    durable.kill()
+    threading.Event().wait(9)
+    durable.start()
+    wait_until(lambda: are_finished(redis, ["quick"], "quick"), GOES_ON_S, what="it is finished")
+    assert_finished_once(redis, ["quick"], "quick")
+    wait_until(lambda: redis.zcard("rq:failed:slow") == 1, GOES_ON_S, what="the other is ended")
+    assert "JobTimeoutException" in Job.fetch("slow", connection=redis).latest_result().exc_string
     assert "job_ignores_its_limit" not in worker.log_text()
     assert diary.counts("begun") == dict.fromkeys(names, 1)

@@ -6,6 +6,8 @@ early for the job that runs by then, set anew.
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from rq.timeouts import JobTimeoutException
@@ -38,6 +40,20 @@ class TimeLimit:
 
     def end(self) -> None:
         self._ends = 0.0
+
+    @contextmanager
+    def halted(self) -> Iterator[None]:
+        """What happens inside does not count as time of the job that runs."""
+        began, ends = time.monotonic(), self._ends
+        self._ends = 0.0
+        try:
+            yield
+        finally:
+            if ends:
+                now = time.monotonic()
+                self._ends = ends + now - began
+                if self._ends < self._rings:
+                    self._set(self._ends, now)
 
     def _set(self, rings: float, now: float) -> None:
         self._rings = rings

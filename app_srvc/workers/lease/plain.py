@@ -8,7 +8,7 @@ import time
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from copy import copy
 from types import FunctionType
 from typing import Any
@@ -127,14 +127,20 @@ def _state(job: Job) -> list[Any]:
     return [copy(getattr(job, name)) for name in CHANGEABLE]
 
 
-def lazy_job(job_class: type[Job], connection: Redis, serializer: Any) -> Callable[[str], LazyJob]:
-    """A maker of lazy jobs of a class."""
+def lazy_job(
+    job_class: type[Job],
+    connection: Redis,
+    serializer: Any,
+    halted: Callable[[], AbstractContextManager[None]],
+) -> Callable[[str], LazyJob]:
+    """A maker of lazy jobs of a class. They are read inside `halted()`: it is no time of the job's."""
     lazy_class = LazyJob if job_class is Job else type("LazyJob", (LazyJob, job_class), {})
 
     def make_whole(job: Job) -> None:
         id = job.__dict__["_id"]
         job_class.__init__(job, id, connection=connection, serializer=serializer)
-        job.refresh()
+        with halted():
+            job.refresh()
 
     def make(id: str) -> LazyJob:
         job: LazyJob = object.__new__(lazy_class)

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redis.backoff import AbstractBackoff
@@ -60,7 +61,7 @@ class RqRunner(Runner):
         self._calls = plain.Calls(worker.serializer)
         job_class = worker.job_class
         self._does_more = plain.does_more(job_class) or plain.is_watched(type(worker), job_class)
-        self._make_job = plain.lazy_job(worker.job_class, patient, worker.serializer)
+        self._make_job = plain.lazy_job(job_class, patient, worker.serializer, self._halted)
         self._current = plain.CurrentJob()
         # At tens of thousands a second nobody reads them.
         self._is_verbose = worker.log.isEnabledFor(logging.DEBUG)
@@ -129,6 +130,18 @@ class RqRunner(Runner):
         """The job has run, so nobody must end it for its time limit."""
         self.limit.end()
         self.progress.limit(0.0)
+
+    @contextmanager
+    def _halted(self) -> Iterator[None]:
+        """The job's time stands still, here and for the parent: Redis may be away for long."""
+        began, (_, _, limit_s) = time.monotonic(), self.progress.running
+        self.progress.limit(0.0)
+        try:
+            with self.limit.halted():
+                yield
+        finally:
+            if limit_s:
+                self.progress.limit(limit_s + time.monotonic() - began)
 
     def _await(self, coroutine: Any) -> Any:
         """The result of a coroutine. Nothing that it leaves behind goes on beside the next one."""
