@@ -1,7 +1,7 @@
 -- Claim jobs from the first of some queues that has any, under one lease each, in one step.
 --
 -- KEYS 1 app:claim:E  list  the queue's name and the ids of the jobs; what is in hand under this token
---      2 rq:worker:W  hash  state and current_job are set, if the worker is known
+--      2 rq:worker:W  hash  state and current_job are set, if the worker is known; left alone if it is no hash
 --      3 rq:suspended  string  while it is there, nobody claims
 --      4 app:queue:paused  set  names of queues that nobody claims from
 --      5… rq:queue:Q  lists, in the order in which they are drained
@@ -94,9 +94,9 @@ end
 
 local function idle(what, closed, dropped)
   if redis.call('EXISTS', worker) == 1 then
-    redis.call('HSET', worker, 'state', what == 'suspended' and 'suspended' or 'idle',
+    redis.pcall('HSET', worker, 'state', what == 'suspended' and 'suspended' or 'idle',
       'current_job_working_time', 0)
-    redis.call('HDEL', worker, 'current_job')
+    redis.pcall('HDEL', worker, 'current_job')
   end
   return {what, closed, {}, dropped}
 end
@@ -218,7 +218,7 @@ for at = 5, #KEYS do
     for _, word in ipairs(dropped) do all_dropped[#all_dropped + 1] = word end
     if #jobs > 0 then
       if redis.call('EXISTS', worker) == 1 then
-        redis.call('HSET', worker, 'state', 'busy', 'current_job', jobs[1][1],
+        redis.pcall('HSET', worker, 'state', 'busy', 'current_job', jobs[1][1],
           'current_job_working_time', 0)
       end
       return {'jobs', at - 4, jobs, all_dropped}
