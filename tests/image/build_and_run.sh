@@ -42,7 +42,8 @@ root=$(image_tool mount "$container")
 image_tool inspect --type image "$IMAGE_NAME" >"$scratch/image.json"
 # What a container engine would make for its own mounts.
 touch "$root/etc/hosts"
-du -sh "$root/opt" "$root" | sed 's/^/size: /'
+megabytes() { du -s --block-size=1M "$1" | cut -f1; }
+echo "size: $(megabytes "$root") MB, of which $(megabytes "$root/opt") MB are not the base's"
 
 # Nothing that the tests start outlives them: the kernel ends all of a process namespace at once.
 IMAGE_ROOT=$root IMAGE_DESCRIPTION=$scratch/image.json \
