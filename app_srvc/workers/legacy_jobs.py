@@ -71,6 +71,7 @@ def list_legacy_jobs(
 ) -> Iterator[LegacyJob]:
     """Pickled jobs of some queues, the oldest of each place first; those of ours are left out.
 
+    Of a queue that is drained meanwhile some may be passed over; nothing is held up for the look.
     With `most_of_a_place` no more ids than that are looked at in each list and registry.
 
     Raises:
