@@ -272,6 +272,32 @@ def test_imports_at_once_bring_each_row_once(world: Runtime, old_url: str) -> No
     assert_books_balance(world)
 
 
+def test_a_login_that_is_registered_between_our_look_and_our_write_keeps_its_user(
+    valkey: ValkeyServer, postgres_ledger_url: str, old_url: str
+) -> None:
+    """The other's row is not committed when the import looks; its write waits for that, and fails."""
+    world = open_world(valkey.url, postgres_ledger_url, LEGACY_DATABASE_URL=old_url)
+    add_user(old_url)
+    add_user(old_url, login="taras")
+    outcome: list[tuple[int, int, int, int, int]] = []
+    importing = threading.Thread(target=lambda: outcome.append(counts(run_import(world)[0])))
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    with world.database.write() as session:
+        fields = {"first_name": "New", "last_name": "User", "email": "new@example.org"}
+        fields |= {"login": "olena", "phone": "+380441112233", "message_id": "another"}
+        session.add(User(**fields, created_at=datetime.now(UTC)))
+        session.flush()
+        importing.start()
+        wait_until(lambda: execute(postgres_ledger_url, waiting) == [(1,)], 30, what="a wait")
+    importing.join(60)
+    assert outcome == [(2, 1, 0, 0, 1)]
+    assert sorted((user.first_name, user.login) for user in users(world)) == [
+        ("New", "olena"),
+        ("Olena", "taras"),
+    ]
+    world.close()
+
+
 def test_a_run_that_is_killed_is_made_complete_by_the_next(world: Runtime, old_url: str) -> None:
     fill(old_url, 8000)
     url = world.settings.effective_database_url.get_secret_value()
