@@ -103,7 +103,7 @@ class LegacySource:
         query = select(ROWS.c.iduser, *texts, DAY, CLOCK).order_by(ROWS.c.iduser).limit(size)
         if after is not None:
             query = query.where(ROWS.c.iduser > after)
-        with self._database.read() as session:
+        with self._database.snapshot() as session:
             session.connection(execution_options={"postgresql_readonly": True})
             rows = session.execute(query).all()
         return [

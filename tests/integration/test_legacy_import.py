@@ -23,6 +23,7 @@ from app_srvc.messages.model import DONE, DedupeKey, Message
 from app_srvc.messages.process import process_message
 from app_srvc.messages.retention import purge_ended
 from app_srvc.registration.legacy_import import Finding, LegacyImport, Options
+from app_srvc.registration.legacy_source import LegacySource, LegacySourceError
 from app_srvc.registration.model import User
 from app_srvc.runtime import Runtime
 from tests.support.prototype import add_user, execute, libpq_url, make_table
@@ -410,6 +411,28 @@ def test_a_table_that_cannot_be_read_is_a_clear_error_and_changes_nothing(
     words = fail(LEGACY_DATABASE_URL=away)
     assert "cannot be read" in words and "hush" not in words
     assert "LEGACY_DATABASE_URL" in fail(DATABASE_URL=sqlite_ledger_url)
+
+
+def test_the_prototypes_table_is_read_in_transactions_that_cannot_write(old_url: str) -> None:
+    """A view in the table's place, which writes down whoever reads it, is refused by PostgreSQL."""
+    execute(old_url, "ALTER TABLE test.rusrs RENAME TO rows; CREATE TABLE test.reads (n int)")
+    execute(
+        old_url,
+        "CREATE FUNCTION test.note() RETURNS int LANGUAGE sql VOLATILE"
+        " AS 'INSERT INTO test.reads VALUES (1) RETURNING n'",
+    )
+    execute(
+        old_url,
+        "CREATE VIEW test.rusrs AS SELECT iduser + 0 * test.note() AS iduser, firstname, lastname,"
+        " login, email, phone, status, dtopen, idt, itm FROM test.rows",
+    )
+    add_row = "INSERT INTO test.rows (login) VALUES ('olena')"
+    execute(old_url, add_row)
+    assert execute(old_url, "SELECT login FROM test.rusrs WHERE iduser > 0") == [("olena",)]
+    source = LegacySource(old_url)
+    with pytest.raises(LegacySourceError, match="read-only transaction"):
+        source.check()
+    source.close()
 
 
 @pytest.mark.parametrize("words", [("--phone-region", "Ukraine"), ("--timezone", "Kyiv/Nowhere")])
