@@ -13,6 +13,7 @@ import requests
 from sqlalchemy.engine import make_url
 
 from app_srvc.messages.retention import add_up_receipts, purge_ended
+from app_srvc.migrations import head_revision
 from app_srvc.runtime import open_runtime
 from tests.support.prototype import execute
 from tests.support.servers import PostgresServer, ValkeyServer, free_port
@@ -90,6 +91,7 @@ def test_parts_wait_for_the_job_and_then_work_without_a_right_to_make_tables(
 
         wait_until(parts.is_ready, START_S, what="the web part is ready")
         wait_until(lambda: missing(worker_url) == set(), START_S, what="a worker is ready")
+        assert "schema_found" in parts.web.log.read_text()
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             execute(app_url, "CREATE TABLE more (id int)")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -134,6 +136,9 @@ def test_the_job_waits_for_a_database_that_is_not_there_yet(
     done = run_command("db", "upgrade", DATABASE_URL=postgres_url)
     later.join()
     assert done.returncode == 0, done.stderr
+    assert run_command("db", "migrate", DATABASE_URL=postgres_url).stdout == (
+        f"at revision {head_revision()}, newest is {head_revision()}\n"
+    ), "by its former name"
 
 
 def work(parts: Parts) -> None:
