@@ -24,6 +24,9 @@ from tests.support.worlds import settings_for
 ROLES = ("app_before", "app", "app_owner")
 START_S = 60.0
 
+# Parts start, wait, and work.
+pytestmark = pytest.mark.timeout(300)
+
 
 def blocks_of_the_docs() -> list[str]:
     """What an administrator is told to run: for a new database, and for one that has tables."""

@@ -23,6 +23,9 @@ TOKEN = "a-token-of-this-test-run"
 SCRIPTS = ("usrregworker.py", "dbworker.py", "todoworker.py", "taskworker.py")
 START_S = 60.0
 
+# Seven commands, and five parts that start.
+pytestmark = pytest.mark.timeout(300)
+
 
 @dataclass
 class Walk:
