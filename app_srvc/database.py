@@ -111,6 +111,10 @@ class Database:
         with self.translated(), Session(self._snapshots, expire_on_commit=False) as session:
             yield session
 
+    def connect_for_writing(self) -> Connection:
+        """A connection whose transactions take SQLite's write lock at their start, as `write` does."""
+        return self._writer.connect()
+
     def now(self, session: Session) -> datetime:
         """The ledger's clock, so that leases do not depend on how well hosts agree on the time."""
         if self.is_sqlite:

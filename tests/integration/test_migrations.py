@@ -13,6 +13,7 @@ from app_srvc.database import open_database
 from app_srvc.errors import LedgerUnavailableError, SchemaBehindError
 from app_srvc.messages import store
 from app_srvc.messages.accept import Accepted, draft, insert_drafts
+from app_srvc.messages.model import LedgerFact
 from app_srvc.messages.process import process_message
 from app_srvc.migrations import (
     METADATA,
@@ -62,6 +63,41 @@ def test_many_processes_may_migrate_at_once(database_url: str) -> None:
     assert errors == []
     assert schema_revision(database) == head_revision()
     database.close()
+
+
+def test_a_schema_is_brought_up_to_date_while_others_write(database_url: str) -> None:
+    """As the Job does: the parts of the release before are at work."""
+    database = open_database(database_url)
+    migrate(database)
+    others = open_database(database_url)
+    is_over = threading.Event()
+    errors: list[BaseException] = []
+
+    def write() -> None:
+        number = 0
+        while not is_over.is_set():
+            number += 1
+            try:
+                with others.write() as session:
+                    session.add(LedgerFact(name=f"fact-{number}", value="x"))
+            except BaseException as error:
+                errors.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(20):
+            with database.write() as session:
+                session.execute(text("DROP TABLE paused_queues"))
+                session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+            migrate(database)
+            assert schema_revision(database) == head_revision()
+    finally:
+        is_over.set()
+        writer.join(30)
+        others.close()
+        database.close()
+    assert errors == []
 
 
 def test_a_process_that_only_looks_says_what_it_waits_for(database_url: str) -> None:
