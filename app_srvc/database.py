@@ -41,7 +41,7 @@ POOL_SIZE = 5
 POOL_OVERFLOW = 15
 POOL_WAIT_S = 2.0
 # A connection that was not used for so long may be dead: its server has gone, or a firewall forgot it.
-ASK_AFTER_S = 0.5
+ASK_AFTER_S = 0.05
 RESTS_SINCE = "app_rests_since"
 
 
