@@ -66,7 +66,9 @@ def test_every_page_is_named_in_the_readme(page: Path) -> None:
     assert f"(docs/{page.name})" in read("README.md")
 
 
-@pytest.mark.parametrize("page", [*DOCS, ROOT / "README.md", ROOT / "CHANGELOG.md"], ids=str)
+@pytest.mark.parametrize(
+    "page", [*DOCS, ROOT / "README.md", ROOT / "CHANGELOG.md"], ids=lambda path: path.name
+)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
