@@ -136,10 +136,16 @@ class Database:
         preparer = self.engine.dialect.identifier_preparer
         names = ", ".join(map(preparer.quote, columns))
         target = preparer.quote(table.name)
-        cursor = session.connection().connection.cursor()
-        with cursor.copy(f"COPY {target} ({names}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row([row[column] for column in columns])
+        connection = session.connection()
+        cursor = connection.connection.cursor()
+        try:
+            with cursor.copy(f"COPY {target} ({names}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row([row[column] for column in columns])
+        except self.engine.dialect.loaded_dbapi.OperationalError as error:
+            # SQLAlchemy does not know of this way: it would not see that the connection is lost.
+            connection.invalidate(error)
+            raise LedgerUnavailableError(_short_reason(error)) from error
         cursor.close()
 
     def insert_ignore(self, table: Any) -> Any:

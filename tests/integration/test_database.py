@@ -10,8 +10,9 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from app_srvc.database import ASK_AFTER_S, Database, open_database
+from app_srvc.database import ASK_AFTER_S, COPY_FROM_ROWS, Database, open_database
 from app_srvc.errors import LedgerUnavailableError
+from app_srvc.messages.model import LedgerFact
 from tests.support.servers import PostgresServer
 
 
@@ -88,3 +89,19 @@ def test_what_is_read_is_rolled_back_by_nobody_and_holds_nothing(database: Datab
                 {"own": other},
             ).scalars()
             assert "idle in transaction" not in set(states)
+
+
+def test_a_server_that_goes_away_before_a_copy_is_an_outage(
+    database: Database, postgres: PostgresServer
+) -> None:
+    rows = [{"name": f"fact{number}", "value": ""} for number in range(COPY_FROM_ROWS)]
+    with pytest.raises(LedgerUnavailableError), database.write() as session:
+        session.execute(text("SELECT 1"))
+        postgres.stop()
+        database.insert_rows(session, LedgerFact, rows)
+    postgres.start()
+    with database.write() as session:
+        database.insert_rows(session, LedgerFact, rows)
+    with database.read() as session:
+        count = session.execute(text("SELECT count(*) FROM ledger_facts")).scalar_one()
+    assert count >= COPY_FROM_ROWS
