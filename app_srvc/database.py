@@ -158,7 +158,7 @@ class Database:
         except (sa_exc.OperationalError, sa_exc.InterfaceError, sa_exc.TimeoutError) as error:
             raise LedgerUnavailableError(_short_reason(error)) from error
         except sa_exc.DBAPIError as error:
-            if not error.connection_invalidated and not _is_schema_missing(error):
+            if not error.connection_invalidated and not _is_not_prepared(error):
                 raise
             raise LedgerUnavailableError(_short_reason(error)) from error
 
@@ -243,9 +243,13 @@ def _postgresql_engine(url: str, statement_timeout_s: float, pool_size: int) -> 
     )
 
 
-def _is_schema_missing(error: sa_exc.DBAPIError) -> bool:
-    """Whether a table or column is not there yet: a process that starts brings the schema up to date."""
-    return getattr(error.orig, "sqlstate", None) in ("42P01", "42703")
+def _is_not_prepared(error: sa_exc.DBAPIError) -> bool:
+    """Whether a table, a column or a right is not there yet.
+
+    A process that starts, or `app-srvc db upgrade`, brings the schema up to date, and whoever runs
+    PostgreSQL grants the rights: what is asked meanwhile is not to blame.
+    """
+    return getattr(error.orig, "sqlstate", None) in ("42P01", "42703", "42501")
 
 
 def _short_reason(error: Exception) -> str:

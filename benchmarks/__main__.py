@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks import depth, drain, fan_out, latency, poison, post
+from benchmarks import depth, drain, fan_out, footprint, latency, poison, post
 
 BENCHMARKS = {
     "post": post.run,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "latency": latency.run,
     "depth": depth.run,
     "poison": poison.run,
+    "footprint": footprint.run,
 }
 TEXT_WIDTH = 22
 
