@@ -8,6 +8,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Iterable
 
+from names import names_of, present_among
 from oc import Oc, say
 from table import DEFAULT_APP_NAME, KEPT, PARTS, Part, choose_parts, labels
 
@@ -24,33 +25,42 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, oc: Oc) -> int:
-    parts = choose_parts(arguments.parts)
-    if not arguments.parts:
-        parts = [part for part in PARTS if not part.on_request or _is_there(oc, part, arguments)]
+    parts = choose_parts(arguments.parts) if arguments.parts else list(PARTS)
     app_name = arguments.app_name or DEFAULT_APP_NAME
+    deleted = []
     # The last part to come is the first to go: workers stop while Redis and the ledger still answer.
     for part in reversed(parts):
-        _delete(oc, part.name, part.kinds - KEPT, part.labels(app_name))
-        if arguments.data:
-            kept = part.kinds & KEPT
-            _delete(oc, part.name, kept - IMAGE_KINDS, part.labels(app_name))
-            _delete(oc, part.name, kept & IMAGE_KINDS, labels(app_name, "image"))
-    say(f"Deleted: {' '.join(part.name for part in parts)}.")
+        if not part.on_request:
+            _delete_labelled(oc, part, app_name, with_data=arguments.data)
+        elif not _delete_named(oc, part, app_name, is_named=bool(arguments.parts)):
+            continue
+        deleted.append(part.name)
+    say(f"Deleted: {' '.join(reversed(deleted))}.")
     if not arguments.data:
         say("Volumes, secrets and images were kept; --data deletes them too.")
     return 0
 
 
-def _is_there(oc: Oc, part: Part, arguments: Namespace) -> bool:
-    """Whether a part that not every cluster can have is on this one; some do not know its kinds."""
-    selector = part.labels(arguments.app_name or DEFAULT_APP_NAME)
-    kinds = ",".join(sorted(part.kinds)).lower()
-    return bool((oc.attempt("get", kinds, "-l", selector, "-o", "name") or "").strip())
+def _delete_labelled(oc: Oc, part: Part, app_name: str, *, with_data: bool) -> None:
+    _delete(oc, part.name, part.kinds - KEPT, part.labels(app_name))
+    if with_data:
+        kept = part.kinds & KEPT
+        _delete(oc, part.name, kept - IMAGE_KINDS, part.labels(app_name))
+        _delete(oc, part.name, kept & IMAGE_KINDS, labels(app_name, "image"))
 
 
 def _delete(oc: Oc, name: str, kinds: Iterable[str], selector: str) -> None:
     wanted = ",".join(sorted(kinds)).lower()
     if wanted:
-        oc.change(
-            f"{name}: deleting", "delete", wanted, "-l", selector, "--ignore-not-found", "--wait"
-        )
+        step = f"{name}: deleting"
+        oc.change(step, "delete", wanted, "-l", selector, "--ignore-not-found", "--wait")
+
+
+def _delete_named(oc: Oc, part: Part, app_name: str, *, is_named: bool) -> bool:
+    """Delete a part that was brought up on request; return whether it was there."""
+    names = names_of(oc, part, app_name)
+    # Where all parts are meant, a cluster that does not know such objects has none.
+    found = names if is_named else present_among(oc, names)
+    if found:
+        oc.change(f"{part.name}: deleting", "delete", *found, "--ignore-not-found", "--wait")
+    return bool(found)

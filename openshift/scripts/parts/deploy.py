@@ -49,8 +49,8 @@ class Deployer:
             if stage == APPLICATION:
                 self._release()
             self._wait_for(deployed)
-        if not any(part.stage >= APPLICATION for part in self._options.parts):
-            self._release_after_migration()
+        if not any(part.stage == APPLICATION for part in self._options.parts):
+            self._release()
         self._show_address()
 
     # --- one part -------------------------------------------------------------------------------
@@ -81,6 +81,8 @@ class Deployer:
         options = self._options
         wanted = {
             "NAMESPACE": self._oc.namespace,
+            # The migration does it, before the others start.
+            "DB_UPGRADE_AT_START": "false",
             **options.given,
             "APP_SERVICE_NAME": part.name,
             "WORKER_RUNNER": f"{part.name}.py",
@@ -198,10 +200,6 @@ class Deployer:
             elif self._has_migrated():
                 assignment = triggers.paused(item, False)
                 self._annotate(name, *filter(None, [assignment]), f"{triggers.HELD}-")
-
-    def _release_after_migration(self) -> None:
-        if self._has_migrated():
-            self._release()
 
     def _has_migrated(self) -> bool:
         return any(part.workload == "Job" for part in self._options.parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 import triggers
+from names import names_of, present_among
 from oc import Object, Oc, say
 from rollout import ending_of
 from table import DEFAULT_APP_NAME, Part, choose_parts, component_of
@@ -29,11 +30,15 @@ def run(arguments: Namespace, oc: Oc) -> int:
                 if component_of(item) == part.name and item["kind"] == part.workload
             ]
             is_well, state = _state(part, mine)
+        elif part.on_request:
+            wanted = names_of(oc, part, app_name)
+            found = present_among(oc, wanted)
+            is_well, state = found == wanted, f"{len(found)} of {len(wanted)} objects"
         else:
             kinds = ",".join(sorted(part.kinds)).lower()
             found = oc.read(step, "get", kinds, "-l", part.labels(app_name), "-o", "name").split()
             is_well, state = bool(found), "there" if found else "missing"
-        say(f"{part.name:<14} {state}")
+        say(f"{part.name:<16} {state}")
         are_well.append(is_well)
     return 0 if all(are_well) else 1
 

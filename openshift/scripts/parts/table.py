@@ -27,8 +27,8 @@ KEPT = frozenset({"Secret", "PersistentVolumeClaim", "ImageStream", "BuildConfig
 class Part:
     """One template with the values that make it this part.
 
-    A part `on_request` is taken only when it is named, since it needs something that not every
-    cluster has, or not everybody wants.
+    A part `on_request` is taken only when it is named, since not every cluster can have it, or not
+    everybody wants it. Its objects are known by name: their labels say which part they serve.
     """
 
     name: str
@@ -62,20 +62,19 @@ class Part:
         return labels(app_name, self.name)
 
 
-TABLE = (
+PARTS = (
     Part("secrets", GROUND),
-    Part("networkpolicy", GROUND, on_request=True),
     Part("redis", GROUND),
     Part("postgresql", GROUND),
-    Part("migration", MIGRATION),
+    Part("migrate", MIGRATION),
     Part("web", APPLICATION),
     Part("usrregworker", APPLICATION, "worker.yaml"),
     Part("dbworker", APPLICATION, "worker.yaml"),
     Part("todoworker", APPLICATION, "worker.yaml"),
     Part("taskworker", APPLICATION, "worker.yaml"),
-    Part("autoscaling", AFTERWARDS, on_request=True),
+    Part("autoscaling-hpa", AFTERWARDS, on_request=True),
+    Part("autoscaling-keda", AFTERWARDS, on_request=True),
 )
-PARTS = tuple(part for part in TABLE if part.template.exists())
 
 
 def choose_parts(names: Sequence[str], among: Sequence[Part] = PARTS) -> list[Part]:
