@@ -18,6 +18,7 @@ run: .venv/.run-stamp  ## Run the whole service on http://127.0.0.1:8080 (PORT=â
 
 test: .venv/.dev-stamp .venv-tools/.stamp  ## Run every test, with real servers and a real browser
 	@tests/support/install_browser.sh $(BIN)/python
+	@tests/support/install_script_tools.sh
 	$(BIN)/python -m pytest -q -n 4 --dist loadgroup
 
 check: lint types test  ## Formatting, lint, types, manifests, and every test

@@ -4,6 +4,7 @@ import copy
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.support.manifests import APPLICATION, PROJECT, REPOSITORY, ROOT
@@ -50,7 +51,8 @@ class StandIn:
         return {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "HOME": str(self.folder),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            # Without the search for one that is new enough, which takes as long as the rest.
+            "PYTHON": getattr(sys, "_base_executable", sys.executable),
         }
 
     def start(self, *command: str, cwd: Path | None = None) -> Done:
@@ -68,12 +70,18 @@ class StandIn:
 
     def run(self, script: str, *arguments: str, fail: str = "", fail_at: int = 0) -> Done:
         """Run a script; calls of `oc` that match `fail`, and the one of that number, are refused."""
-        self.fail, self.fail_at = fail, fail_at
+        self.fail, self.fail_at = fail, fail_at or self.fail_at
         self._calls.clear()
         try:
             return self.start(str(SCRIPTS / f"{script}.sh"), *arguments)
         finally:
             self.fail, self.fail_at = "", 0
+
+    def restart(self, cluster: Cluster, *, fail_at: int = 0) -> None:
+        """Forget the calls, and go on with another cluster; the call of that number is refused."""
+        self.cluster = cluster
+        self.fail_at = fail_at
+        self._calls.clear()
 
     def deploy(self, *arguments: str, fail: str = "") -> Done:
         return self.run("deploy", "-n", PROJECT, "--git-url", REPOSITORY, *arguments, fail=fail)
