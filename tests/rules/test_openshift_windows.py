@@ -37,6 +37,7 @@ class Windows:
         self.calls: list[list[str]] = []
         self.oc: StandIn | None = None
         self.is_old = False
+        self._output, self._errors = folder / "output", folder / "errors"
         self._relay = Relay(self._answer)
         self._environment = {
             **{name: value for name, value in os.environ.items() if name != "PYTHON"},
@@ -50,11 +51,23 @@ class Windows:
         self._relay.write_windows_program(folder / "python" / "python.exe")
         for file in ("py/py.exe", "with a space/python.exe"):
             (folder / file).write_bytes((folder / "python" / "python.exe").read_bytes())
-        self._wine("wineboot", "--init")
+        (folder / "prefix").mkdir()
+        # What Wine keeps running in the background is started once, and not for each call.
+        self._start("wineserver", "--persistent")
+        assert self._start("wine", "wineboot", "--init") == 0
 
-    def _wine(self, *words: str, **more: str) -> subprocess.CompletedProcess[bytes]:
+    def _start(self, *words: str, **more: str) -> int:
+        """Start a program and wait for it, but not for what it leaves behind with the same output."""
         environment = {**self._environment, **more}
-        return subprocess.run(["wine", *words], env=environment, capture_output=True, timeout=110)
+        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+            return subprocess.run(
+                words,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                timeout=110,
+            ).returncode
 
     def _answer(self, words: list[str], stdin: str) -> Done:
         """What Python does when it is called so."""
@@ -73,8 +86,9 @@ class Windows:
             self.windows(self.folder / "none")
         ]
         more = {"WINEPATH": ";".join(paths), **({"PYTHON": python} if python else {})}
-        done = self._wine("cmd", "/c", self.windows(SCRIPTS / f"{command}.cmd"), *arguments, **more)
-        return Done(done.returncode, _text(done.stdout), _text(done.stderr))
+        file = self.windows(SCRIPTS / f"{command}.cmd")
+        status = self._start("wine", "cmd", "/c", file, *arguments, **more)
+        return Done(status, _text(self._output), _text(self._errors))
 
     @staticmethod
     def windows(file: Path) -> str:
@@ -82,11 +96,11 @@ class Windows:
 
     def stop(self) -> None:
         self._relay.stop()
-        subprocess.run(["wineserver", "--kill"], env=self._environment)
+        self._start("wineserver", "--kill")
 
 
-def _text(written: bytes) -> str:
-    return written.decode().replace("\r", "")
+def _text(file: Path) -> str:
+    return file.read_bytes().decode().replace("\r", "")
 
 
 def _without_job(calls: list[list[str]]) -> list[list[str]]:
