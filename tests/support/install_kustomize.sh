@@ -6,7 +6,7 @@ target=$1/kustomize
 rm -f "$target"
 
 if kubectl kustomize kubernetes/overlays/production >/dev/null 2>&1; then
-    printf '#!/bin/sh\n# kustomize build FOLDER\nshift\nexec kubectl kustomize "$@"\n' >"$target"
+    printf '#!/bin/sh\n# kustomize build FOLDER\nshift\nexec %s kustomize "$@"\n' "$(command -v kubectl)" >"$target"
     chmod +x "$target"
     exit 0
 fi
