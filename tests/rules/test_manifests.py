@@ -12,6 +12,7 @@ from sqlalchemy import make_url
 
 from app_srvc.cli import cli
 from app_srvc.container import choose_start
+from app_srvc.health import MIGRATION_S
 from app_srvc.kinds import KINDS
 from app_srvc.settings import Settings
 from app_srvc.settings_rules import Part
@@ -264,6 +265,12 @@ def test_pods_say_what_they_need_and_how_long_they_take_to_stop(part: str) -> No
     resources = spec["containers"][0]["resources"]
     assert set(resources["requests"]) == set(resources["limits"]) == {"cpu", "memory"}
     assert spec["terminationGracePeriodSeconds"] >= 30
+
+
+@application_part
+def test_a_part_may_wait_as_long_to_start_as_a_migration_may_take(part: str) -> None:
+    probe = container_of(part)["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= MIGRATION_S
 
 
 @application_part
