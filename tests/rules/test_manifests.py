@@ -2,16 +2,22 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import jsonschema
 import pytest
 from click.testing import CliRunner
 from gunicorn.config import GracefulTimeout
+from redis import AuthenticationError, Redis
+from redis import ConnectionError as RedisConnectionError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy import make_url
 
 from app_srvc.cli import cli
 from app_srvc.container import choose_start
+from app_srvc.embedded import bundled_server
 from app_srvc.health import MIGRATION_S
 from app_srvc.kinds import KINDS
 from app_srvc.settings import Settings
@@ -34,8 +40,10 @@ from tests.support.manifests import (
     the,
 )
 from tests.support.oc_process import Object, TemplateError, process, read_template
-from tests.support.openshift_schemas import TRIGGERS
+from tests.support.openshift_schemas import TEMPLATE, TRIGGERS
+from tests.support.servers import free_port
 from tests.support.validity import assert_valid
+from tests.support.waiting import wait_until
 
 FILES = sorted(TEMPLATES.glob("*.yaml"))
 SECRET_NAME = re.compile(r"PSW|PASSWORD|TOKEN|SECRET|_KEY$|AUTH|REDIS_URL|DATABASE_URL")
@@ -81,6 +89,11 @@ def kind_of_part(part: str) -> Part:
 @each_file
 def test_every_template_belongs_to_a_part(file: Path) -> None:
     assert file in {template_of(part) for part in (*PARTS, *BESIDES)}
+
+
+@each_file
+def test_every_template_is_one_that_a_cluster_would_take(file: Path) -> None:
+    jsonschema.validate(read_template(file), TEMPLATE)
 
 
 @each_file
@@ -229,6 +242,47 @@ def test_the_append_only_file_of_redis_is_on_the_volume() -> None:
     assert {"appendonly yes", "dir /data", "maxmemory-policy noeviction"} <= set(configuration)
     mounts = {mount["name"]: mount["mountPath"] for mount in container_of("redis")["volumeMounts"]}
     assert mounts["data"] == "/data"
+
+
+def test_a_real_server_starts_with_the_configuration_of_redis(tmp_path: Path) -> None:
+    text = the("ConfigMap", render("redis"))["data"]["valkey.conf"]
+    values = secret_values()
+    (tmp_path / "redis.conf").write_text(values["redis.conf"])
+    (tmp_path / "data").mkdir()
+    port = free_port()
+    for old, new in (
+        ("/etc/valkey-secret/redis.conf", f"{tmp_path}/redis.conf"),
+        ("dir /data", f"dir {tmp_path}/data"),
+        ("port 6379", f"port {port}"),
+        ("bind * -::*", "bind 127.0.0.1"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "valkey.conf").write_text(text)
+    with subprocess.Popen(
+        [str(bundled_server()), str(tmp_path / "valkey.conf")], stdout=subprocess.DEVNULL
+    ) as server:
+        client = Redis(port=port, password=values["redis-password"], retry=Retry(NoBackoff(), 0))
+        try:
+            wait_until(lambda: answers(client), 30, what="Valkey answers")
+            options = client.config_get("appendonly", "maxmemory", "maxmemory-policy")
+            with pytest.raises(AuthenticationError):
+                Redis(port=port).ping()
+        finally:
+            client.close()
+            server.terminate()
+    assert options["appendonly"] == "yes"
+    assert options["maxmemory-policy"] == "noeviction"
+    limit = container_of("redis")["resources"]["limits"]["memory"]
+    # Rewriting the file may take as much again.
+    assert 2 * int(options["maxmemory"]) <= int(limit.removesuffix("Mi")) * 1024 * 1024
+
+
+def answers(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisConnectionError:
+        return False
 
 
 # --- security, probes, resources ----------------------------------------------------------------
