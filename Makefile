@@ -88,4 +88,5 @@ IMAGE_BUILD_OPTIONS ?= $(foreach file,$(wildcard /etc/pip.conf /etc/ssl/certs/ca
 
 .PHONY: image-test
 image-test: .venv/.dev-stamp  ## Build the image with buildah and run every part in it (needs root)
+	@tests/image/install_tools.sh
 	tests/image/build_and_run.sh -- $(IMAGE_BUILD_OPTIONS)

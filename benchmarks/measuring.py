@@ -41,7 +41,7 @@ def usage(parts: Sequence[Part], client: Redis, jobs: int) -> Usage:
     info = client.info("everything")
     commands = sum(values["calls"] for name, values in info.items() if name.startswith("cmdstat_"))
     return Usage(
-        sum(map(_cpu_s, family(parts))),
+        sum(map(cpu_s, family(parts))),
         info["used_cpu_sys"] + info["used_cpu_user"],
         commands,
         info["total_reads_processed"],
@@ -82,7 +82,7 @@ def used_memory(client: Redis) -> int:
     return value
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s(process: psutil.Process) -> float:
     """Of the process and of those of its children that have ended."""
     with suppress(*GONE):
         times = process.cpu_times()
