@@ -1,7 +1,13 @@
 """Every part is scaled by one thing, on numbers that it gives, and scaled in no faster than it drains."""
 
+from typing import get_type_hints
+from urllib.parse import urlsplit
+
 import pytest
 
+from app_srvc.app import create_app
+from app_srvc.console.queues import QueueLoad
+from app_srvc.settings import Settings
 from tests.support.kustomize import build
 from tests.support.manifests import (
     APPLICATION,
@@ -140,6 +146,18 @@ def test_workers_are_scaled_by_their_own_queue_as_the_web_part_tells_it(way: str
         wanted = JOBS_PER_PROCESS * int(variables[PROCESSES[part]])
         assert int(backlog["metadata"]["targetValue"]) == wanted
         assert int(oldest["metadata"]["targetValue"]) == 30
+
+
+@by_queues
+def test_what_the_scalers_ask_for_is_what_the_web_part_answers(way: str) -> None:
+    variables = environment("production-keda", "web")
+    routes = create_app(Settings.from_env(variables, "web")).url_map.bind("web")
+    numbers = {name for name, type_ in get_type_hints(QueueLoad).items() if type_ in (int, float)}
+    for scaler in scalers(way, "ScaledObject").values():
+        for trigger in scaler["spec"]["triggers"]:
+            endpoint, _ = routes.match(urlsplit(trigger["metadata"]["url"]).path, "GET")
+            assert endpoint.endswith(".show_load")
+            assert trigger["metadata"]["valueLocation"] in numbers
 
 
 @by_queues
