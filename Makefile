@@ -16,7 +16,7 @@ help:  ## Show this list
 run: .venv/.run-stamp  ## Run the whole service on http://127.0.0.1:8080 (PORT=…, DATA_DIR=…)
 	@exec $(BIN)/app-srvc up --port $(PORT) --data-dir $(DATA_DIR)
 
-test: .venv/.dev-stamp .venv-tools/.stamp  ## Run every test, with real servers and a real browser
+test: .venv/.dev-stamp .venv-tools/.stamp .venv-manifests/.stamp  ## Run every test, with real servers and a real browser
 	@tests/support/install_browser.sh $(BIN)/python
 	@tests/support/install_script_tools.sh
 	$(BIN)/python -m pytest -q -n 4 --dist loadgroup
@@ -45,12 +45,14 @@ lock: .venv/.dev-stamp  ## Pin the requirements anew from pyproject.toml
 	printf '%s\n' 'rq-dashboard==0.9.*' 'rq-exporter==3.1.*' 'rq==2.12.*' six | \
 		$(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --quiet -o tests/support/requirements-tools.txt
+	echo 'checkov==3.3.*' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --quiet -o tests/support/requirements-manifests.txt
 
 bench: .venv/.dev-stamp  ## Run the benchmarks, beside other job queues (half an hour)
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove what these targets made
-	rm -rf .venv .venv-tools .venv-peers .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .venv-tools .venv-manifests .venv-peers .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
@@ -74,9 +76,18 @@ clean:  ## Remove what these targets made
 	@.venv-tools/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
+# What checks the manifests: checkov, whose requirements are others than the service's, and kustomize.
+.venv-manifests/.stamp: tests/support/requirements-manifests.txt tests/support/install_kustomize.sh
+	@echo "Installing what checks the manifests, once …"
+	@$(PYTHON) -m venv --clear .venv-manifests
+	@.venv-manifests/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@tests/support/install_kustomize.sh .venv-manifests/bin
+	@touch $@
+
 # What pip needs inside the build to reach its index as it does on this machine.
 IMAGE_BUILD_OPTIONS ?= $(foreach file,$(wildcard /etc/pip.conf /etc/ssl/certs/ca-certificates.crt),--volume $(file):$(file):ro)
 
 .PHONY: image-test
 image-test: .venv/.dev-stamp  ## Build the image with buildah and run every part in it (needs root)
+	@tests/image/install_tools.sh
 	tests/image/build_and_run.sh -- $(IMAGE_BUILD_OPTIONS)

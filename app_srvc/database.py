@@ -5,6 +5,7 @@ On SQLite a write transaction takes the write lock at its start (`BEGIN IMMEDIAT
 for its turn but can't fail half-way because somebody else wrote first.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect, make_url
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeDecorator
 
 from app_srvc.errors import LedgerUnavailableError
@@ -38,6 +40,9 @@ COPY_FROM_ROWS = 20
 POOL_SIZE = 5
 POOL_OVERFLOW = 15
 POOL_WAIT_S = 2.0
+# A connection that was not used for so long may be dead: its server has gone, or a firewall forgot it.
+ASK_AFTER_S = 0.5
+RESTS_SINCE = "app_rests_since"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -78,11 +83,11 @@ class Database:
         self.engine = engine
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._writer = engine.execution_options(app_write=True)
-        self._snapshots = (
-            engine
-            if self.is_sqlite
-            else engine.execution_options(isolation_level="REPEATABLE READ")
-        )
+        self._reader = self._snapshots = engine
+        if not self.is_sqlite:
+            # Each query is a transaction of its own then, which costs no messages of its own.
+            self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._snapshots = engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -96,8 +101,8 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session for queries; whatever it does is rolled back."""
-        with self.translated(), Session(self.engine, expire_on_commit=False) as session:
+        """A session for queries. What they see may differ from one to the next; see `snapshot`."""
+        with self.translated(), Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -218,7 +223,7 @@ def _postgresql_engine(url: str, statement_timeout_s: float, pool_size: int) -> 
     # tcp_user_timeout ends a connection whose peer went away without a word; the statement
     # time-out ends one whose server is there but does not get on.
     milliseconds = int(statement_timeout_s * 1000)
-    return create_engine(
+    engine = create_engine(
         url,
         connect_args={
             "connect_timeout": 2,
@@ -236,11 +241,31 @@ def _postgresql_engine(url: str, statement_timeout_s: float, pool_size: int) -> 
             ),
         },
         hide_parameters=True,
-        pool_pre_ping=True,
         pool_size=pool_size,
         max_overflow=POOL_OVERFLOW,
         pool_timeout=POOL_WAIT_S,
     )
+    _ask_after_a_rest(engine)
+    return engine
+
+
+def _ask_after_a_rest(engine: Engine) -> None:
+    """Ask a connection that rested whether it still lives; one that was at work a moment ago does."""
+
+    @event.listens_for(engine, "checkin")
+    def note(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info[RESTS_SINCE] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ask(dbapi_connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+        rests_since = record.info.get(RESTS_SINCE)
+        if rests_since is None or time.monotonic() - rests_since < ASK_AFTER_S:
+            return
+        try:
+            engine.dialect.do_ping(dbapi_connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            # The pool then takes a new one, and trusts none of the others.
+            raise sa_exc.InvalidatePoolError from error
 
 
 def _is_not_prepared(error: sa_exc.DBAPIError) -> bool:

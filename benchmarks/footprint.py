@@ -24,6 +24,7 @@ import requests
 from benchmarks.measuring import GONE, family
 from benchmarks.servers import servers
 from tests.support.manifests import WORKERS, environment_in_cluster, secret_values
+from tests.support.servers import Server
 from tests.support.service import Part, Parts
 from tests.support.waiting import wait_until
 
@@ -31,6 +32,7 @@ SETTLE_S = 5
 IDLE_S = 15
 LOADED_S = 40
 CALLERS = 6
+Process = Part | Server
 MEMORY = re.compile(r"^(Rss|Anonymous|Pss_Anon): +(\d+) kB$", re.MULTILINE)
 
 
@@ -38,8 +40,13 @@ def run() -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name, servers(Path(name)) as (valkey, postgres):
         database_url = postgres.url(postgres.new_database())
         with Parts(Path(name), valkey.url, database_url, **_processes()) as service:
-            parts = {"web": service.web, **service.workers}
-            wait_until(lambda: all(_is_forked(part) for part in parts.values()), 30, what="a start")
+            parts: dict[str, Process] = {
+                "web": service.web,
+                **service.workers,
+                "redis": valkey,
+                "postgresql": postgres,
+            }
+            wait_until(lambda: all(map(_is_forked, service.workers.values())), 30, what="a start")
             time.sleep(SETTLE_S)
             idle = Looks(parts)
             idle.look_for(IDLE_S)
@@ -73,7 +80,7 @@ def _is_forked(part: Part) -> bool:
 class Looks:
     """What some parts use, from the making of this on."""
 
-    def __init__(self, parts: dict[str, Part]) -> None:
+    def __init__(self, parts: dict[str, Process]) -> None:
         self._parts = parts
         self._began = time.monotonic()
         self._before = {name: _cpu_s(part) for name, part in parts.items()}
@@ -94,7 +101,7 @@ class Looks:
         return (self._after[name] - self._before[name]) / self._took_s
 
 
-def _memory_mb(part: Part) -> float:
+def _memory_mb(part: Process) -> float:
     made_kb, of_files_kb = 0, 0
     for process in family([part]):
         with suppress(*GONE):
@@ -105,7 +112,7 @@ def _memory_mb(part: Part) -> float:
     return (made_kb + of_files_kb) / 1024
 
 
-def _cpu_s(part: Part) -> float:
+def _cpu_s(part: Process) -> float:
     total = 0.0
     for process in family([part]):
         with suppress(*GONE):
