@@ -12,11 +12,7 @@ SCRIPTS = sorted(
     file
     for folder in FOLDERS
     for file in (ROOT / folder).rglob("*")
-    if file.is_file()
-    and file.read_bytes().startswith(BEGINNINGS)
-    and file.open("rb")
-    .readline()
-    .startswith((b"#!/bin/sh", b"#!/usr/bin/env bash", b"#!/bin/bash"))
+    if file.is_file() and file.read_bytes().startswith(BEGINNINGS)
 )
 
 

@@ -41,7 +41,7 @@ class StandIn:
         ):
             return Done(1, errors="error: the cluster refused\n")
         try:
-            output = run(words, stdin, self.cluster)
+            output = run(words, stdin, self.cluster, self.folder)
         except RefusedError as error:
             return Done(1, errors=f"{error}\n")
         return Done(0, output=f"{output}\n" if output else "")

@@ -6,6 +6,7 @@ makes calls that mean something. And it does what the cluster would do then: ima
 pods, Jobs.
 """
 
+import base64
 import copy
 import json
 import re
@@ -239,31 +240,45 @@ def _selection(selector: str) -> Callable[[dict[str, str]], bool]:
     return lambda labels: all(labels.get(name) in values for name, values in conditions)
 
 
-def run(words: list[str], stdin: str, cluster: Cluster) -> str:
-    """Do what a call asks, and return what it writes.
+def run(words: list[str], stdin: str, cluster: Cluster, folder: Path) -> str:
+    """Do what a call asks in a folder, and return what it writes.
 
     Raises:
         RefusedError: `oc`, or the cluster, would not do it.
     """
-    options, rest = _split(words)
+    has_command = "--" in words
+    command = words[words.index("--") + 1 :] if has_command else []
+    options, rest = _split(words[: len(words) - len(command) - has_command])
     match rest:
         case ["project"] if "-q" in options:
             return "the-current-project"
         case ["new-project", name]:
             return f'Now using project "{name}"'
         case ["process"]:
-            return _process(options, stdin)
+            return _process(options, stdin, folder)
         case ["apply" | "create" as verb]:
-            items = _read_items(options["-f"][0], stdin)
+            items = _read_items(folder / options["-f"][0], stdin)
             return "\n".join(cluster.put(item, is_new=verb == "create") for item in items)
         case ["create", "secret", "generic", name]:
-            data = dict(value.split("=", 1) for value in options["--from-literal"])
-            item = {"kind": "Secret", "metadata": {"name": name}, "stringData": data}
+            item = {
+                "kind": "Secret",
+                "metadata": {"name": name},
+                "stringData": _data(options, folder),
+            }
             return cluster.put(item, is_new=True)
+        case ["create", "configmap", name]:
+            item = {"kind": "ConfigMap", "metadata": {"name": name}, "data": _data(options, folder)}
+            return cluster.put(item, is_new=True)
+        case ["set", "data", target]:
+            cluster.the(target)["stringData"] |= _data(options, folder)
+            return f"{target} data updated"
+        case ["exec", target] if has_command:
+            cluster.the(target)
+            return f"ran {' '.join(command)}"
         case ["get", *what]:
             return _get(cluster, options, what)
         case ["delete", *what]:
-            return _delete(cluster, options, what)
+            return _delete(cluster, options, what, folder)
         case ["start-build", name]:
             cluster.the(f"buildconfig/{name}")
             cluster.build(name)
@@ -281,26 +296,36 @@ def run(words: list[str], stdin: str, cluster: Cluster) -> str:
     raise RefusedError(f"error: unknown command {' '.join(words)!r}")
 
 
-def _process(options: dict[str, list[str]], stdin: str) -> str:
-    pairs = [value.split("=", 1) for value in options.get("-p", [])]
+def _process(options: dict[str, list[str]], stdin: str, folder: Path) -> str:
+    pairs = [value.split("=", 1) for flag in ("-p", "--param") for value in options.get(flag, [])]
     given = dict(pairs)
     if len(given) < len(pairs):
         raise RefusedError("error: The following parameters were provided more than once")
     if options.get("--param-file") == ["-"]:
         given = {**dict(line.split("=", 1) for line in stdin.splitlines()), **given}
-    file = Path(options["-f"][0])
+    file = folder / options["-f"][0]
     if "--parameters" in options:
         return "\n".join(one["name"] for one in yaml.safe_load(file.read_text())["parameters"])
     try:
         items = process(file, given)
     except TemplateError as error:
         raise RefusedError(f"error: {error}") from error
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    made = {"apiVersion": "v1", "kind": "List", "items": items}
+    return yaml.safe_dump(made) if options.get("-o") == ["yaml"] else json.dumps(made)
 
 
-def _read_items(file: str, stdin: str) -> list[Object]:
-    text = stdin if file == "-" else Path(file).read_text()
-    items = json.loads(text)["items"] if text.strip() else []
+def _data(options: dict[str, list[str]], folder: Path) -> dict[str, str]:
+    literal = dict(value.split("=", 1) for value in options.get("--from-literal", []))
+    for value in options.get("--from-file", []):
+        name, _, file = value.partition("=")
+        literal[name] = (folder / (file or name)).read_text()
+    return literal
+    load = json.loads if text.lstrip().startswith("{") else yaml.safe_load
+    items = load(text)["items"] if text.strip() else []
+
+def _read_items(file: Path, stdin: str) -> list[Object]:
+    text = stdin if file.name == "-" else file.read_text()
+    items = yaml.safe_load(text)["items"] if text.strip() else []
     if not items:
         raise RefusedError("error: no objects passed")
     return list(items)
@@ -335,12 +360,19 @@ def _get(cluster: Cluster, options: dict[str, list[str]], what: list[str]) -> st
     if output == "name":
         return "\n".join(_with_group(key, item) for key, item in found.items())
     if match := re.fullmatch(r"jsonpath=\{\.(\w+)\.([\w-]+)\}", output):
-        return "".join(str(item[match[1]][match[2]]) for item in found.values())
+        return "".join(_field(item, match[1], match[2]) for item in found.values())
     if output:
         raise RefusedError(
             f"error: unable to match a printer suitable for the output format {output!r}"
         )
     return "\n".join(found)
+
+
+def _field(item: Object, area: str, name: str) -> str:
+    if area == "data" and "stringData" in item:
+        # The cluster keeps it so.
+        return base64.b64encode(item["stringData"][name].encode()).decode()
+    return str(item[area][name])
 
 
 def _with_group(key: str, item: Object) -> str:
@@ -349,9 +381,9 @@ def _with_group(key: str, item: Object) -> str:
     return f"{kind}.{group}/{name}" if slash else key
 
 
-def _delete(cluster: Cluster, options: dict[str, list[str]], what: list[str]) -> str:
+def _delete(cluster: Cluster, options: dict[str, list[str]], what: list[str], folder: Path) -> str:
     if "-f" in options:
-        items = _read_items(options["-f"][0], "")
+        items = _read_items(folder / options["-f"][0], "")
         keys = [f"{cluster.kind_of(item['kind'])}/{item['metadata']['name']}" for item in items]
         if any(key not in cluster.objects for key in keys) and "--ignore-not-found" not in options:
             raise RefusedError("Error from server (NotFound)")
@@ -420,7 +452,7 @@ def _logs(cluster: Cluster, options: dict[str, list[str]], what: list[str]) -> s
 WITH_VALUE = {
     *("-f", "-p", "-l", "-o", "-n", "--namespace", "--timeout", "--from-literal", "--param-file"),
     *("--to-revision", "--replicas", "--tail", "--since", "--max-log-requests", "--field-selector"),
-    "--type",
+    *("--type", "--param", "--from-file"),
 }
 WITHOUT_VALUE = {
     *(
