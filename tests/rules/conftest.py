@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.openshift_scripts import StandIn
-from tests.support.stand_in_oc import Cluster
+from tests.support.stand_in_cluster import Cluster
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from tests.support.manifests import PROJECT, REPOSITORY
 from tests.support.oc_process import Object
 from tests.support.openshift_scripts import StandIn
-from tests.support.stand_in_oc import REVISION, Cluster, changes
+from tests.support.stand_in_cluster import REVISION, Cluster
+from tests.support.stand_in_oc import changes
 
 DEPLOY = ("deploy", "--git-url", REPOSITORY)
 # What is run, and what the cluster is like before: empty, deployed, or with a second release.

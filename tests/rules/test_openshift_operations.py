@@ -7,7 +7,8 @@ import pytest
 
 from tests.support.manifests import APPLICATION
 from tests.support.openshift_scripts import DEPLOYMENTS, StandIn
-from tests.support.stand_in_oc import REVISION, TRIGGERS, changes
+from tests.support.stand_in_cluster import REVISION, TRIGGERS
+from tests.support.stand_in_oc import changes
 
 FIRST, SECOND = "registry/app-srvc@sha256:1", "registry/app-srvc@sha256:2"
 

@@ -18,7 +18,7 @@ import pytest
 from tests.support.manifests import PROJECT, REPOSITORY
 from tests.support.openshift_scripts import COMMANDS, SCRIPTS, StandIn
 from tests.support.relay import Done, Relay
-from tests.support.stand_in_oc import Cluster
+from tests.support.stand_in_cluster import Cluster
 
 pytestmark = pytest.mark.xdist_group("wine")
 DRIVE = "Z:"

@@ -10,7 +10,8 @@ from pathlib import Path
 from tests.support.manifests import APPLICATION, PROJECT, REPOSITORY, ROOT
 from tests.support.oc_process import Object
 from tests.support.relay import Done, Relay
-from tests.support.stand_in_oc import Cluster, RefusedError, run
+from tests.support.stand_in_cluster import Cluster, RefusedError
+from tests.support.stand_in_oc import run
 
 SCRIPTS = ROOT / "openshift" / "scripts"
 PARTS = ("secrets", "redis", "postgresql", "migrate", *APPLICATION)
