@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks import capacity, depth, drain, fan_out, latency, poison, post
+from benchmarks import capacity, depth, drain, fan_out, footprint, latency, poison, post
 
 BENCHMARKS = {
     "post": post.run,
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "latency": latency.run,
     "depth": depth.run,
     "poison": poison.run,
+    "footprint": footprint.run,
 }
 TEXT_WIDTH = 22
 

@@ -11,6 +11,7 @@ from typing import Self
 import psutil
 from redis import Redis
 
+from tests.support.servers import Server
 from tests.support.service import Part
 
 GONE = (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError, PermissionError)
@@ -49,7 +50,7 @@ def usage(parts: Sequence[Part], client: Redis, jobs: int) -> Usage:
     )
 
 
-def family(parts: Iterable[Part]) -> list[psutil.Process]:
+def family(parts: Iterable[Part | Server]) -> list[psutil.Process]:
     """The processes of some parts, with their children and theirs."""
     found = []
     for part in parts:

@@ -11,7 +11,6 @@ from app_srvc.database import open_database
 from app_srvc.migrations import migrate
 from tests.support.servers import PostgresServer, ValkeyServer
 
-
 # How long an example takes says something about the machine, and nothing about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
