@@ -6,8 +6,16 @@ from pathlib import Path
 import click
 
 from app_srvc import __version__
-from app_srvc.cli_db import db
-from app_srvc.cli_output import show_books, show_message, show_pause, show_queue, show_robot
+from app_srvc.cli_db import EXIT_WITH_FINDINGS, db
+from app_srvc.cli_output import (
+    show_books,
+    show_legacy_jobs,
+    show_message,
+    show_pause,
+    show_queue,
+    show_robot,
+    show_robot_keys,
+)
 from app_srvc.cli_runtime import cli_runtime, cli_settings
 from app_srvc.errors import AppError, ConfigurationError
 from app_srvc.logs import configure_logs
@@ -188,6 +196,23 @@ def queue_resume(name: str) -> None:
     """Have workers take jobs from queue NAME again."""
     with cli_runtime() as runtime:
         show_pause("resumed", obeyed=pauses.resume_queue(runtime, name))
+
+
+@queue.command("legacy")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+def queue_legacy(as_json: bool) -> None:
+    """List pickled jobs in our queues, such as the prototype's, and what to do with each.
+
+    Workers refuse such jobs. Nothing is changed. Exit status 3 says that there are some.
+    """
+    from app_srvc.workers.legacy_jobs import list_legacy_jobs, robot_keys
+
+    with cli_runtime() as runtime:
+        found = show_legacy_jobs(
+            list_legacy_jobs(runtime.redis, runtime.settings.queue_names), as_json=as_json
+        )
+        show_robot_keys(robot_keys(runtime.redis), as_json=as_json)
+    sys.exit(EXIT_WITH_FINDINGS if found else 0)
 
 
 cli.add_command(db)

@@ -80,27 +80,34 @@ def prepare_ledger_in_background(app: Flask) -> None:
 
 
 def _prepare_ledger(web: Web) -> None:
-    database, may_upgrade = web.runtime.database, web.runtime.settings.db_upgrade_at_start
-    ledger = LedgerCalls(is_sqlite=database.is_sqlite, threads=1)
+    ledger = LedgerCalls(is_sqlite=web.runtime.database.is_sqlite, threads=1)
     reminded_at: float | None = None
     while True:
         try:
-            ledger.run(
-                lambda: prepare_schema(database, may_upgrade=may_upgrade), timeout_s=MIGRATION_S
-            )
-            if reminded_at is not None:
-                log.info("schema_found")
-            return
-        except SchemaBehindError as error:
+            behind = ledger.run(lambda: _look_or_upgrade(web), timeout_s=MIGRATION_S)
+            if behind is None:
+                if reminded_at is not None:
+                    log.info("schema_found")
+                return
             if reminded_at is None or time.monotonic() - reminded_at > REMIND_AFTER_S:
                 reminded_at = time.monotonic()
-                log.warning("schema_awaited", found=error.found, needed=error.needed)
+                log.warning("schema_awaited", found=behind.found, needed=behind.needed)
         except LedgerUnavailableError:
-            pass
+            pass  # whoever made the call has logged it
         except Exception:
             # Another version may be at it; the probes go on saying that the schema is missing.
             log.exception("migration_failed")
         time.sleep(RETRY_S)
+
+
+def _look_or_upgrade(web: Web) -> SchemaBehindError | None:
+    """What is to be waited for, if the schema is somebody else's work; that is no outage."""
+    try:
+        may_upgrade = web.runtime.settings.db_upgrade_at_start
+        prepare_schema(web.runtime.database, may_upgrade=may_upgrade)
+    except SchemaBehindError as error:
+        return error
+    return None
 
 
 def _answer(needed: Sequence[str], *, also_missing: Sequence[str] = ()) -> tuple[Response, int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from app_srvc.messages.accept import Accepted, draft, insert_drafts, job_specs
 from app_srvc.messages.model import Message
@@ -93,6 +93,7 @@ def _measure(
     url = postgres.url(postgres.new_database())
     world = open_world(valkey.url, url)
     try:
+        empty_bytes = _ledger_bytes(world)
         queue = _fill(world, load)
         worker = Part(
             load.script,
@@ -108,6 +109,7 @@ def _measure(
             memory_mb = pss_mb([worker])
             wait_until(lambda: _ended(valkey, queue) == MESSAGES, 60, what="all have ended")
             _assert_all_done(world)
+            ledger_bytes = _ledger_bytes(world)
         finally:
             worker.stop()
     finally:
@@ -122,6 +124,7 @@ def _measure(
         "redis_ms": round(cost.redis_s / count * 1e3, 3),
         "postgresql_ms": round((last.postgres_s - first.postgres_s) / count * 1e3, 3),
         "pss_mb": round(memory_mb, 1),
+        "ledger_bytes": round((ledger_bytes - empty_bytes) / MESSAGES),
     }
 
 
@@ -157,6 +160,13 @@ def _assert_all_done(world: Runtime) -> None:
         query = select(Message.state, func.count()).group_by(Message.state)
         states = dict(session.execute(query).tuples().all())
     assert states == {"done": MESSAGES}, states
+
+
+def _ledger_bytes(world: Runtime) -> int:
+    """What the tables take with their indexes, before old versions of rows are cleared away."""
+    with world.database.read() as session:
+        query = text("SELECT sum(pg_total_relation_size(relid)) FROM pg_stat_user_tables")
+        return int(session.execute(query).scalar_one())
 
 
 def _fill(world: Runtime, load: Load) -> str:

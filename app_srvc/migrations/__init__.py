@@ -51,7 +51,7 @@ def migrate(database: Database) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent))
     with (
         database.translated(),
-        database.engine.connect() as connection,
+        database.connect_for_writing() as connection,
         _locked(database, connection),
     ):
         config.attributes["connection"] = connection

@@ -162,7 +162,7 @@ class LegacyImport:
         """The findings of a page, and how many of its rows are new users."""
         database = self._runtime.database
         is_dry_run = self._options.is_dry_run
-        with database.read() if is_dry_run else database.write() as session:
+        with database.snapshot() if is_dry_run else database.write() as session:
             findings, fresh = self._sort(session, page)
             if is_dry_run:
                 self._logins_before.update(hash(one.login) for one in fresh)

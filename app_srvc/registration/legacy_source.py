@@ -24,7 +24,7 @@ STATEMENT_TIMEOUT_S = 30.0
 
 ROWS = table(TABLE, *(column(name) for name in COLUMNS), schema=SCHEMA)
 # As text: PostgreSQL has dates that Python has not (BC, infinity), and the time 24:00.
-DAY = func.to_char(func.coalesce(ROWS.c.idt, ROWS.c.dtopen), "YYYY-MM-DD").label("day")
+DAY = func.to_char(func.coalesce(ROWS.c.idt, ROWS.c.dtopen), "YYYY-MM-DD AD").label("day")
 CLOCK = cast(ROWS.c.itm, String).label("clock")
 
 
@@ -103,7 +103,7 @@ class LegacySource:
         query = select(ROWS.c.iduser, *texts, DAY, CLOCK).order_by(ROWS.c.iduser).limit(size)
         if after is not None:
             query = query.where(ROWS.c.iduser > after)
-        with self._database.read() as session:
+        with self._database.snapshot() as session:
             session.connection(execution_options={"postgresql_readonly": True})
             rows = session.execute(query).all()
         return [
@@ -121,7 +121,7 @@ def _readable() -> Iterator[None]:
     try:
         yield
     except LedgerUnavailableError as error:
-        raise LegacySourceError(f"Table {NAME} cannot be read now. {error.message}") from error
+        raise LegacySourceError(f"Table {NAME} cannot be read. {error.message}") from error
     except sa_exc.SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         first_line = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
@@ -131,7 +131,9 @@ def _readable() -> Iterator[None]:
 def _moment(day: str | None, clock: str | None, zone: tzinfo) -> datetime | None:
     """When a row was made; a day without a time counts from its beginning."""
     try:
-        at = datetime.combine(date.fromisoformat(day or ""), _clock(clock), zone)
+        at = datetime.combine(
+            date.fromisoformat((day or "").removesuffix(" AD")), _clock(clock), zone
+        )
         return at.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
