@@ -108,6 +108,12 @@ def test_labels_are_the_recommended_ones(overlay: str) -> None:
 
 
 @each_overlay
+@application_part
+def test_the_image_is_that_of_this_version(overlay: str, part: str) -> None:
+    assert container_in(overlay, part)["image"].endswith(f"app-srvc:{__version__}")
+
+
+@each_overlay
 def test_selectors_find_the_pods_of_their_own_part_only(overlay: str) -> None:
     objects = build(overlay)
     pods = {part: pod["metadata"]["labels"] for part, pod in pods_in(objects).items()}
