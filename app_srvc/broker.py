@@ -19,7 +19,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from app_srvc.settings_values import host_list
+from app_srvc.settings_values import SENTINEL_SCHEMES, TLS_OPTIONS, host_list
 
 Caller = Literal["web", "worker", "loop"]
 T = TypeVar("T")
@@ -38,6 +38,9 @@ WORKER_SOCKET_TIMEOUT_S = 20.0
 
 MAX_CONNECTIONS = 64
 
+# Stronger than anything that an address says.
+VERIFIED = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+
 
 def make_redis(url: str, *, caller: Caller) -> Redis:
     """Return a client for a URL that `Settings` has checked; nothing is connected yet.
@@ -53,15 +56,11 @@ def make_redis(url: str, *, caller: Caller) -> Redis:
     using it on both sides. Answers are bytes, as RQ needs them.
     """
     scheme = urlsplit(url).scheme
-    if scheme == "redis+sentinel":
+    if scheme in SENTINEL_SCHEMES:
         return _sentinel_client(url, _link_options(caller))
     options = {**_link_options(caller), **parse_url(url)}
     if scheme == "rediss":
-        options |= {
-            "connection_class": SSLConnection,
-            "ssl_cert_reqs": "required",
-            "ssl_check_hostname": True,
-        }
+        options |= {"connection_class": SSLConnection, **VERIFIED}
     return Redis.from_pool(_pool(caller, options))
 
 
@@ -100,10 +99,18 @@ def _link_options(caller: Caller) -> dict[str, Any]:
 
 
 def _sentinel_client(url: str, options: dict[str, Any]) -> Redis:
-    """Ask the Sentinels for the master before each new connection, so a failover is followed."""
+    """Ask the Sentinels for the master before each new connection, so a failover is followed.
+
+    With TLS, both the Sentinels and what they name are spoken to over it, and verified alike: the
+    Sentinels must announce names that the certificates have.
+    """
     parts = urlsplit(url)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     service, _, database = parts.path.strip("/").partition("/")
+    tls: dict[str, Any] = {}
+    if parts.scheme == "rediss+sentinel":
+        named = {name: query[name] for name in TLS_OPTIONS if name in query}
+        tls = {"ssl": True, **VERIFIED, **named}
     sentinel = Sentinel(
         [(host, port or 26379) for host, port in host_list(parts)],
         sentinel_kwargs={
@@ -113,6 +120,7 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> Redis:
             "socket_timeout": WEB_SOCKET_TIMEOUT_S,
             "username": query.get("sentinel_username"),
             "password": query.get("sentinel_password"),
+            **tls,
         },
     )
     client: Redis = sentinel.master_for(
@@ -122,6 +130,7 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> Redis:
         password=_unquoted(parts.password),
         max_connections=MAX_CONNECTIONS,
         **options,
+        **tls,
     )
     return client
 

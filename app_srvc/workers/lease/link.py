@@ -54,11 +54,11 @@ def own_client(client: Redis, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> 
         "health_check_interval": 0,
     }
     if isinstance(pool, SentinelConnectionPool):
-        for name in ("connection_pool", "connection_class"):
-            options.pop(name, None)
+        options |= {"connection_class": pool.connection_class, "is_master": pool.is_master}
+        options.pop("connection_pool", None)  # the other pool, which its connections ask
         return Redis(
             connection_pool=SentinelConnectionPool(
-                pool.service_name, pool.sentinel_manager, is_master=pool.is_master, **options
+                pool.service_name, pool.sentinel_manager, **options
             )
         )
     return Redis(connection_pool=ConnectionPool(connection_class=pool.connection_class, **options))
