@@ -101,8 +101,8 @@ class SettingsTable(BaseSettings):
         None,
         "Redis",
         "`redis://`, `rediss://` (TLS, always verified), `unix://` or "
-        "`redis+sentinel://host:port,host:port/service/db` (`rediss+sentinel://` for TLS). Stronger than `RDS_*`. "
-        "`REDISTOGO_URL` is another name for it. With no Redis set, an embedded Valkey under "
+        "`redis+sentinel://host:port,host:port/service/db` (`rediss+sentinel://` for TLS). Stronger "
+        "than `RDS_*`. `REDISTOGO_URL` is another name for it. With no Redis set, an embedded Valkey under "
         "`DATA_DIR` is used.",
     )
     rds_host: HostName | None = setting(None, "Redis", "Host of Redis.")
@@ -120,8 +120,8 @@ class SettingsTable(BaseSettings):
         None,
         "Database",
         "`postgresql://user:password@host:port/name` (several hosts may be given, with "
-        "commas; add `?target_session_attrs=read-write`) or `sqlite:///path`. Stronger than `PG_*`. With no database set, a SQLite "
-        "file under `DATA_DIR` is used.",
+        "commas; add `?target_session_attrs=read-write`) or `sqlite:///path`. Stronger than `PG_*`. "
+        "With no database set, a SQLite file under `DATA_DIR` is used.",
     )
     pg_host: HostName | None = setting(None, "Database", "Host of PostgreSQL.")
     pg_port: Port = setting(5432, "Database", "Port of PostgreSQL.")

@@ -193,9 +193,13 @@ class SentinelServer(ValkeyServer):
     name = "Sentinel"
     service = "app"
 
-    def __init__(self, folder: Path, master: ValkeyServer) -> None:
+    def __init__(
+        self, folder: Path, master: ValkeyServer, *, quorum: int = 1, down_after_ms: int = 500
+    ) -> None:
         super().__init__(folder)
         self._master = master
+        self._quorum = quorum
+        self._down_after_ms = down_after_ms
 
     def _launch(self) -> subprocess.Popen[bytes]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -203,8 +207,8 @@ class SentinelServer(ValkeyServer):
             f"port {self.port}",
             "bind 127.0.0.1",
             f'dir "{self.folder}"',
-            f"sentinel monitor {self.service} 127.0.0.1 {self._master.port} 1",
-            f"sentinel down-after-milliseconds {self.service} 500",
+            f"sentinel monitor {self.service} 127.0.0.1 {self._master.port} {self._quorum}",
+            f"sentinel down-after-milliseconds {self.service} {self._down_after_ms}",
             f"sentinel failover-timeout {self.service} 2000",
         ]
         if self._master.password:
