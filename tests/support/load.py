@@ -11,6 +11,7 @@ import requests
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 
+from app_srvc.settings_values import sqlalchemy_url
 from tests.support.waiting import wait_until
 
 Submit = Callable[[str], requests.Response]
@@ -91,9 +92,7 @@ class Ledger:
     """Looks into the ledger from outside, by its address as `DATABASE_URL` has it."""
 
     def __init__(self, url: str) -> None:
-        self._engine: Engine = create_engine(
-            url.replace("postgresql:", "postgresql+psycopg:"), pool_pre_ping=True
-        )
+        self._engine: Engine = create_engine(sqlalchemy_url(url), pool_pre_ping=True)
 
     def logins(self) -> list[str]:
         """Who is registered; a login stands there as often as its effect is."""
