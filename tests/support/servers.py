@@ -119,20 +119,23 @@ class ValkeyServer(Server):
         self,
         folder: Path,
         *,
+        user: str | None = None,
         password: str | None = None,
         options: dict[str, str] | None = None,
         port: int | None = None,
     ) -> None:
+        """With a `user`, who must be among those of the option `aclfile`, `password` is his."""
         super().__init__()
         self.folder = folder
         self.port = port or free_port()
+        self.user = user
         self.password = password
         self._options = options or {}
         self._client: Redis | None = None
 
     @property
     def url(self) -> str:
-        credentials = f":{self.password}@" if self.password else ""
+        credentials = f"{self.user or ''}:{self.password}@" if self.password else ""
         return f"redis://{credentials}127.0.0.1:{self.port}/0"
 
     @property
@@ -141,6 +144,7 @@ class ValkeyServer(Server):
         if self._client is None:
             self._client = Redis(
                 port=self.port,
+                username=self.user,
                 password=self.password,
                 socket_timeout=5,
                 retry=Retry(NoBackoff(), 0),
@@ -174,7 +178,7 @@ class ValkeyServer(Server):
             "dir": str(self.folder),
             "save": "",
             "appendonly": "no",
-            **({"requirepass": self.password} if self.password else {}),
+            **({"requirepass": self.password} if self.password and not self.user else {}),
             **self._options,
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
