@@ -15,9 +15,10 @@ from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.backoff import AbstractBackoff, EqualJitterBackoff, NoBackoff
 from redis.connection import SSLConnection, parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from app_srvc.settings_values import SENTINEL_SCHEMES, TLS_OPTIONS, host_list
 
@@ -111,7 +112,7 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> Redis:
     if parts.scheme == "rediss+sentinel":
         named = {name: query[name] for name in TLS_OPTIONS if name in query}
         tls = {"ssl": True, **VERIFIED, **named}
-    sentinel = Sentinel(
+    sentinel = Sentinels(  # type: ignore[no-untyped-call]
         [(host, port or 26379) for host, port in host_list(parts)],
         sentinel_kwargs={
             # Without a retry of its own: the next Sentinel is the retry.
@@ -123,7 +124,7 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> Redis:
             **tls,
         },
     )
-    client: Redis = sentinel.master_for(
+    client: Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
         unquote(service),
         db=int(query.get("db") or database or 0),
         username=_unquoted(parts.username),
@@ -133,6 +134,29 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> Redis:
         **tls,
     )
     return client
+
+
+class Sentinels(Sentinel):
+    """Says in a few words that none of them names a master; the library's own name every option."""
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        try:
+            address: tuple[str, int] = super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            words = (
+                f"None of {len(self.sentinels)} Sentinels names a master for {service_name!r} now"
+            )
+            raise MasterNotFoundError(words) from None
+        return address
+
+    def why_not(self) -> str:
+        """What the first Sentinel that cannot be asked says of it; empty if all can be."""
+        for sentinel in self.sentinels:
+            try:
+                sentinel.ping()
+            except RedisError as error:
+                return str(error)
+        return ""
 
 
 def _unquoted(value: str | None) -> str | None:

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from redis.exceptions import AuthenticationError, RedisError
+from redis import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.sentinel import MasterNotFoundError
 
-from app_srvc.broker import make_redis
+from app_srvc.broker import Sentinels, make_redis
 from app_srvc.doctor.check import Check, place_of
 from app_srvc.embedded import EmbeddedValkey, bundled_server
 from app_srvc.settings import Settings
@@ -37,7 +39,8 @@ def _redis_at(url: str) -> Iterator[Check]:
             client.ping()
             info: dict[str, Any] = client.info()
         except RedisError as error:
-            yield Check("redis", False, f"{place_of(url)}: {error}", _redis_remedy(error))
+            words = f"{error}{_of_sentinels(client)}"
+            yield Check("redis", False, f"{place_of(url)}: {words}", _redis_remedy(error, words))
             return
     yield _redis_version(url, info)
     yield _redis_writes(info)
@@ -45,20 +48,38 @@ def _redis_at(url: str) -> Iterator[Check]:
     yield _redis_eviction(info)
 
 
-def _redis_remedy(error: RedisError) -> str:
-    words = str(error).lower()
+def _of_sentinels(client: Redis) -> str:
+    sentinels = getattr(client.connection_pool, "sentinel_manager", None)
+    reason = sentinels.why_not() if isinstance(sentinels, Sentinels) else ""
+    return reason and f". A Sentinel: {reason}"
+
+
+def _redis_remedy(error: RedisError, words: str) -> str:
+    words = words.lower()
+    if isinstance(error, NoPermissionError):
+        return (
+            "Give the user of Redis the commands and keys of its role, as deploy/redis/users.acl has "
+            "them, or name another in RDS_USER or REDIS_URL."
+        )
     if isinstance(error, AuthenticationError) or "auth" in words or "password" in words:
         return "Check the user and password in RDS_PSW or REDIS_URL."
     if "certificate" in words:
         return (
             "Name the authority's file with ssl_ca_certs in REDIS_URL, and the host as the "
-            "certificate has it."
+            "certificate has it; one that has expired must be made anew. If the server asks for a "
+            "certificate of its clients, name it with ssl_certfile and ssl_keyfile."
         )
     if "name or service" in words or "resolution" in words or "nodename" in words:
         return "Check the host's name in RDS_HOST or REDIS_URL, and the DNS of this machine."
+    if isinstance(error, MasterNotFoundError):
+        return (
+            "Check in REDIS_URL the addresses of the Sentinels and the name that they know the master "
+            "by, and look at what they say of it: `SENTINEL MASTERS`."
+        )
     return (
-        "Start Redis, or check RDS_HOST, RDS_PORT or REDIS_URL, and that no firewall or network "
-        "policy is between. Until it is back, messages are accepted and wait in the database."
+        "Start Redis, or check RDS_HOST, RDS_PORT or REDIS_URL (rediss:// if that port speaks TLS, "
+        "redis:// if not), and that no firewall or network policy is between. Until it is back, "
+        "messages are accepted and wait in the database."
     )
 
 

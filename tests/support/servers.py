@@ -172,6 +172,9 @@ class ValkeyServer(Server):
 
     def _launch(self) -> subprocess.Popen[bytes]:
         self.folder.mkdir(parents=True, exist_ok=True)
+        return spawn(self._words(str(bundled_server())), self.folder / "server.log")
+
+    def _words(self, program: str) -> list[str]:
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -181,8 +184,10 @@ class ValkeyServer(Server):
             **({"requirepass": self.password} if self.password and not self.user else {}),
             **self._options,
         }
-        words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        return _spawn([str(bundled_server()), *words], self.folder / "server.log")
+        return [
+            program,
+            *(word for name, value in options.items() for word in (f"--{name}", value)),
+        ]
 
     def _is_up(self) -> bool:
         try:
@@ -219,7 +224,7 @@ class SentinelServer(ValkeyServer):
             lines.append(f"sentinel auth-pass {self.service} {self._master.password}")
         configuration = self.folder / "sentinel.conf"
         configuration.write_text("\n".join(lines) + "\n")
-        return _spawn(
+        return spawn(
             [str(bundled_server()), str(configuration), "--sentinel"], self.folder / "server.log"
         )
 
@@ -307,7 +312,7 @@ class PostgresServer(Server):
             "shared_buffers=64MB",
         ]
         words = [word for option in options for word in ("-c", option)]
-        return _spawn(
+        return spawn(
             [str(programs / "postgres"), "-D", str(data), "-p", str(self.port), *words],
             self.folder / "server.log",
             user=self._run_as,
@@ -365,10 +370,14 @@ class PostgresServer(Server):
         return True
 
 
-def _spawn(words: list[str], log: Path, user: str | None = None) -> subprocess.Popen[bytes]:
+def spawn(
+    words: list[str], log: Path, *, user: str | None = None, program: str | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a server; `program` is for one whose first word is not its place."""
     with log.open("ab") as output:
         return subprocess.Popen(
             words,
+            executable=program,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
