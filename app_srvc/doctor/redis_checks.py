@@ -13,6 +13,7 @@ from app_srvc.embedded import EmbeddedValkey, bundled_server
 from app_srvc.settings import Settings
 
 MIN_REDIS = (6, 2)
+OWN_CERTIFICATE = "If the server asks for a certificate of its clients, name it with ssl_certfile and ssl_keyfile."
 
 
 def check_redis(settings: Settings) -> Iterator[Check]:
@@ -40,7 +41,9 @@ def _redis_at(url: str) -> Iterator[Check]:
             info: dict[str, Any] = client.info()
         except RedisError as error:
             words = f"{error}{_of_sentinels(client)}"
-            yield Check("redis", False, f"{place_of(url)}: {words}", _redis_remedy(error, words))
+            yield Check(
+                "redis", False, f"{place_of(url)}: {words}", _redis_remedy(url, error, words)
+            )
             return
     yield _redis_version(url, info)
     yield _redis_writes(info)
@@ -54,7 +57,7 @@ def _of_sentinels(client: Redis) -> str:
     return reason and f". A Sentinel: {reason}"
 
 
-def _redis_remedy(error: RedisError, words: str) -> str:
+def _redis_remedy(url: str, error: RedisError, words: str) -> str:
     words = words.lower()
     if isinstance(error, NoPermissionError):
         return (
@@ -66,8 +69,7 @@ def _redis_remedy(error: RedisError, words: str) -> str:
     if "certificate" in words:
         return (
             "Name the authority's file with ssl_ca_certs in REDIS_URL, and the host as the "
-            "certificate has it; one that has expired must be made anew. If the server asks for a "
-            "certificate of its clients, name it with ssl_certfile and ssl_keyfile."
+            "certificate has it; one that has expired must be made anew. " + OWN_CERTIFICATE
         )
     if "name or service" in words or "resolution" in words or "nodename" in words:
         return "Check the host's name in RDS_HOST or REDIS_URL, and the DNS of this machine."
@@ -76,10 +78,12 @@ def _redis_remedy(error: RedisError, words: str) -> str:
             "Check in REDIS_URL the addresses of the Sentinels and the name that they know the master "
             "by, and look at what they say of it: `SENTINEL MASTERS`."
         )
+    # A server that misses a client's certificate may just hang up.
+    also = f"{OWN_CERTIFICATE} " if url.startswith("rediss") else ""
     return (
         "Start Redis, or check RDS_HOST, RDS_PORT or REDIS_URL (rediss:// if that port speaks TLS, "
-        "redis:// if not), and that no firewall or network policy is between. Until it is back, "
-        "messages are accepted and wait in the database."
+        f"redis:// if not), and that no firewall or network policy is between. {also}Until it is "
+        "back, messages are accepted and wait in the database."
     )
 
 
