@@ -13,7 +13,10 @@ from app_srvc.embedded import EmbeddedValkey, bundled_server
 from app_srvc.settings import Settings
 
 MIN_REDIS = (6, 2)
-OWN_CERTIFICATE = "If the server asks for a certificate of its clients, name it with ssl_certfile and ssl_keyfile."
+OWN_CERTIFICATE = (
+    "If the server asks for a certificate of its clients, name it with ssl_certfile and "
+    "ssl_keyfile."
+)
 
 
 def check_redis(settings: Settings) -> Iterator[Check]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -16,7 +15,7 @@ from tests.acceptance.test_losses import (  # noqa: F401
     test_redis_is_emptied_and_then_lost_with_500_registrations_accepted,
 )
 from tests.support.load import Ledger
-from tests.support.redis_users import Recorder, acl_file, read_users
+from tests.support.redis_users import USERS_FILE, Recorder, acl_file, read_users, refusals
 from tests.support.rq_tools import Dashboard, Exporter, RqCommand, install_tools
 from tests.support.servers import PostgresServer, ValkeyServer
 from tests.support.service import Client, Parts, assert_balanced, run_command
@@ -57,7 +56,7 @@ class Roles:
 @pytest.fixture(scope="module")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """In place of the usual one: with the users, and a default user for the test itself."""
-    file = acl_file(tmp_path_factory.mktemp("acl"), default_is_on=True)
+    file = acl_file(tmp_path_factory.mktemp("acl"), USERS_FILE, default="on nopass ~* &* +@all")
     folder = tmp_path_factory.mktemp("valkey")
     with ValkeyServer(folder, options={"aclfile": str(file)}) as server:
         yield server
@@ -71,14 +70,7 @@ def valkey(valkey_server: ValkeyServer) -> Iterator[ValkeyServer]:
     valkey_server.client.acl_log_reset()
     yield valkey_server
     valkey_server.restore()
-    assert _refusals(valkey_server) == []
-
-
-def _refusals(valkey: ValkeyServer) -> list[Any]:
-    return [
-        {key: entry[key] for key in ("username", "reason", "object", "context")}
-        for entry in valkey.client.acl_log()
-    ]
+    assert refusals(valkey_server.client) == []
 
 
 @pytest.fixture
@@ -128,7 +120,7 @@ def test_each_role_uses_what_its_list_has_and_nothing_else(
     assert parts.stop_robot().status_code == 200
     assert_balanced(parts)
     parts.stop()
-    assert _refusals(valkey) == []
+    assert refusals(valkey.client) == []
     for name, recorder in roles.recorders.items():
         print(name, *sorted(recorder.used))
     for name, user in USERS.items():
@@ -230,7 +222,7 @@ def test_only_a_worker_hears_commands_and_nothing_else(
 
 
 def test_a_server_that_is_given_the_file_lets_nobody_in_without_a_name(tmp_path: Path) -> None:
-    file = acl_file(tmp_path, default_is_on=False)
+    file = acl_file(tmp_path, USERS_FILE)
     worker = USERS["worker"]
     with ValkeyServer(
         tmp_path / "v", user=worker.name, password=worker.password, options={"aclfile": str(file)}

@@ -22,7 +22,10 @@ def redis(tmp_path: Path) -> Iterator[SentinelRedis]:
 
 @pytest.fixture
 def parts(tmp_path: Path, redis: SentinelRedis, postgres_ledger_url: str) -> Iterator[Parts]:
-    with Parts(tmp_path, redis.url, postgres_ledger_url) as running:
+    """Under the users of their roles, as the Sentinels and the replica are under theirs."""
+    with Parts(
+        tmp_path, redis.url("web"), postgres_ledger_url, worker_redis_url=redis.url("worker")
+    ) as running:
         yield running
 
 
@@ -58,6 +61,7 @@ def test_the_master_is_killed_under_load(
     assert load.statuses == {202}, load.refused[:5]
     wait_until(lambda: load.accepted <= set(ledger.logins()), 60, what="all are registered")
     assert Counter(ledger.logins()) == Counter(load.accepted)
+    assert redis.refusals() == []
     numbers = [cycle["number"] for cycle in parts.cycles()]
     assert numbers == list(range(1, len(numbers) + 1))
     assert_balanced(parts)

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from redis import Redis
+
 from tests.support.service import ROOT
 from tests.support.streams import StreamServer
 
 USERS_FILE = ROOT / "deploy" / "redis" / "users.acl"
+REPLICATION_FILE = ROOT / "deploy" / "redis" / "replication.acl"
 # Every connection begins with them, and Redis asks for no right to them. The last is no command of
 # Redis or Valkey: RQ's tools ask with it whether they speak with another product.
 FREE = {"auth", "hello", "quit", "reset", "client|maint_notifications"}
@@ -39,27 +42,27 @@ class RedisUser:
         return f"redis://{self.name}:{self.password}@127.0.0.1:{port}/0"
 
 
-def read_users() -> dict[str, RedisUser]:
-    """Every user of the file, but for the default one."""
-    lines = [line.split(" ", 2) for line in USERS_FILE.read_text().splitlines()]
+def read_users(file: Path = USERS_FILE) -> dict[str, RedisUser]:
+    """Every user of a file, but for the default one, who must be off."""
+    lines = [line.split(" ", 2) for line in file.read_text().splitlines()]
     assert {line[0] for line in lines} == {"user"}
     users = {name: RedisUser(name, rules) for _, name, rules in lines}
-    assert users.pop("default").rules == "off"
+    assert users.pop("default", RedisUser("default", "off")).rules == "off"
     return users
 
 
-def acl_file(folder: Path, *, default_is_on: bool) -> Path:
-    """The file with passwords in it, as a server takes it.
+def acl_file(folder: Path, *sources: Path, default: str = "off") -> Path:
+    """The users of some files with passwords in them, as a server takes it.
 
-    With the default user on, a test has a client that may do everything.
+    `default` has the rules of the default user: a test may want to do everything.
     """
-    words = USERS_FILE.read_text()
-    for user in read_users().values():
-        words = words.replace(f">{user.name.upper()}_PASSWORD", f">{user.password}")
-    if default_is_on:
-        words = words.replace("user default off", "user default on nopass ~* &* +@all")
+    lines = [f"user default {default}"]
+    for user in [user for source in sources for user in read_users(source).values()]:
+        rules = user.rules.replace(f">{user.name.upper()}_PASSWORD", f">{user.password}")
+        lines.append(f"user {user.name} {rules}")
+    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "users.acl"
-    file.write_text(words)
+    file.write_text("\n".join(lines) + "\n")
     return file
 
 
@@ -125,6 +128,14 @@ class Recorder:
 def commands_of(script: str) -> set[str]:
     """The commands that stand in the text of a script."""
     return {name.lower() for name in IN_SCRIPT.findall(script)}
+
+
+def refusals(client: Redis) -> list[dict[str, str]]:
+    """What this Redis has refused, and to whom."""
+    return [
+        {key: entry[key] for key in ("username", "reason", "object", "context")}
+        for entry in client.acl_log()
+    ]
 
 
 async def _read_command(reader: asyncio.StreamReader) -> tuple[bytes, list[bytes]]:

@@ -6,6 +6,13 @@ from typing import Self
 
 from redis.exceptions import RedisError, ResponseError
 
+from tests.support.redis_users import (
+    REPLICATION_FILE,
+    USERS_FILE,
+    acl_file,
+    read_users,
+    refusals,
+)
 from tests.support.servers import SentinelServer, ValkeyServer
 from tests.support.waiting import wait_until
 
@@ -13,28 +20,48 @@ PASSWORD = "of-all-in-this-test"
 
 
 class SentinelRedis:
-    """Two Valkeys and three Sentinels, all real processes."""
+    """Two Valkeys and three Sentinels, all real processes, each with a user of its own in Redis.
+
+    The test's own clients are the default user, who may do everything.
+    """
 
     def __init__(self, folder: Path, *, down_after_ms: int = 1500) -> None:
-        same = self._same = {"masterauth": PASSWORD, "repl-diskless-sync-delay": "0"}
-        self.first = ValkeyServer(folder / "first", password=PASSWORD, options=same)
+        users = read_users(REPLICATION_FILE)
+        file = acl_file(folder, USERS_FILE, REPLICATION_FILE, default=f"on >{PASSWORD} ~* &* +@all")
+        same = self._same = {
+            "aclfile": str(file),
+            "masteruser": users["replica"].name,
+            "masterauth": users["replica"].password,
+            "repl-diskless-sync-delay": "0",
+        }
+        self.first = ValkeyServer(folder / "first", user="default", password=PASSWORD, options=same)
         self.second = ValkeyServer(
             folder / "second",
+            user="default",
             password=PASSWORD,
             options={**same, "replicaof": f"127.0.0.1 {self.first.port}"},
         )
         self.sentinels = [
             SentinelServer(
-                folder / f"sentinel{number}", self.first, quorum=2, down_after_ms=down_after_ms
+                folder / f"sentinel{number}",
+                self.first,
+                quorum=2,
+                down_after_ms=down_after_ms,
+                master_user=users["sentinel"].name,
+                master_password=users["sentinel"].password,
             )
             for number in range(3)
         ]
         self._stack = ExitStack()
 
-    @property
-    def url(self) -> str:
+    def url(self, role: str) -> str:
+        user = read_users()[role]
         places = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        return f"redis+sentinel://:{PASSWORD}@{places}/{SentinelServer.service}/0"
+        return f"redis+sentinel://{user.name}:{user.password}@{places}/{SentinelServer.service}/0"
+
+    def refusals(self) -> list[dict[str, str]]:
+        """What the two have refused, and to whom."""
+        return [*refusals(self.first.client), *refusals(self.second.client)]
 
     def is_master(self, server: ValkeyServer) -> bool:
         """Whether this Valkey is the master, and all Sentinels say so."""
@@ -45,6 +72,7 @@ class SentinelRedis:
         """Start the first Valkey again, as the replica of the second, and have the Sentinels see it."""
         self.first = ValkeyServer(
             self.first.folder,
+            user="default",
             password=PASSWORD,
             port=self.first.port,
             options={**self._same, "replicaof": f"127.0.0.1 {self.second.port}"},

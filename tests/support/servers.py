@@ -203,10 +203,20 @@ class SentinelServer(ValkeyServer):
     service = "app"
 
     def __init__(
-        self, folder: Path, master: ValkeyServer, *, quorum: int = 1, down_after_ms: int = 500
+        self,
+        folder: Path,
+        master: ValkeyServer,
+        *,
+        quorum: int = 1,
+        down_after_ms: int = 500,
+        master_user: str | None = None,
+        master_password: str | None = None,
     ) -> None:
+        """Without a user of its own it speaks with the master as the test does."""
         super().__init__(folder)
         self._master = master
+        self._master_user = master_user
+        self._master_password = master_password or master.password
         self._quorum = quorum
         self._down_after_ms = down_after_ms
 
@@ -220,8 +230,10 @@ class SentinelServer(ValkeyServer):
             f"sentinel down-after-milliseconds {self.service} {self._down_after_ms}",
             f"sentinel failover-timeout {self.service} 2000",
         ]
-        if self._master.password:
-            lines.append(f"sentinel auth-pass {self.service} {self._master.password}")
+        if self._master_user:
+            lines.append(f"sentinel auth-user {self.service} {self._master_user}")
+        if self._master_password:
+            lines.append(f"sentinel auth-pass {self.service} {self._master_password}")
         configuration = self.folder / "sentinel.conf"
         configuration.write_text("\n".join(lines) + "\n")
         return spawn(
