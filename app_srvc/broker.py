@@ -39,6 +39,13 @@ WORKER_SOCKET_TIMEOUT_S = 20.0
 
 MAX_CONNECTIONS = 64
 
+# No question to another product than Redis, and no introduction, which costs each connection two answers
+# and a user of Redis one more right.
+SAME_FOR_ALL: dict[str, Any] = {
+    "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    "driver_info": None,
+}
+
 # Stronger than anything that an address says.
 VERIFIED = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
 
@@ -75,27 +82,28 @@ def _pool(caller: Caller, options: dict[str, Any]) -> ConnectionPool:
 
 
 def _link_options(caller: Caller) -> dict[str, Any]:
+    return {**SAME_FOR_ALL, **_patience(caller)}
+
+
+def _patience(caller: Caller) -> dict[str, Any]:
     if caller == "web":
         return {
             "socket_connect_timeout": WEB_CONNECT_TIMEOUT_S,
             "socket_timeout": WEB_SOCKET_TIMEOUT_S,
             "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
             "health_check_interval": 15,
-            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
     if caller == "loop":
         return {
             "socket_connect_timeout": LOOP_CONNECT_TIMEOUT_S,
             "socket_timeout": LOOP_SOCKET_TIMEOUT_S,
             "retry": Retry(NoBackoff(), 0),
-            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
     return {
         "socket_connect_timeout": WORKER_CONNECT_TIMEOUT_S,
         "socket_timeout": WORKER_SOCKET_TIMEOUT_S,
         "retry": RetryFor(WORKER_RETRY_FOR_S, EqualJitterBackoff(cap=1.0, base=0.05)),
         "health_check_interval": 15,
-        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
 
 

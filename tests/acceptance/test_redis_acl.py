@@ -41,6 +41,8 @@ class Roles:
         return USERS[role].url(self.recorders[role].port)
 
     def __enter__(self) -> "Roles":
+        # What the server knows of other tests nobody would tell it, and be recorded with, again.
+        self.redis.script_flush()
         for recorder in self.recorders.values():
             self._stack.enter_context(recorder)
         self.parts = Parts(
