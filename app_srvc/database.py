@@ -29,6 +29,7 @@ from sqlalchemy.engine import Connection, Dialect, make_url
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
+from app_srvc.database_hosts import HostOrder
 from app_srvc.errors import LedgerUnavailableError
 
 SQLITE_BUSY_TIMEOUT_S = 10.0
@@ -218,7 +219,7 @@ def _postgresql_engine(url: str, statement_timeout_s: float, pool_size: int) -> 
     # tcp_user_timeout ends a connection whose peer went away without a word; the statement
     # time-out ends one whose server is there but does not get on.
     milliseconds = int(statement_timeout_s * 1000)
-    return create_engine(
+    engine = create_engine(
         url,
         connect_args={
             "connect_timeout": 2,
@@ -241,6 +242,8 @@ def _postgresql_engine(url: str, statement_timeout_s: float, pool_size: int) -> 
         max_overflow=POOL_OVERFLOW,
         pool_timeout=POOL_WAIT_S,
     )
+    HostOrder().attach(engine)
+    return engine
 
 
 def _is_schema_missing(error: sa_exc.DBAPIError) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.load import Ledger, Load
+from tests.support.network import address_that_swallows_connections
 from tests.support.postgres_pair import PostgresPair
-from tests.support.servers import ValkeyServer
+from tests.support.servers import PostgresServer, ValkeyServer
 from tests.support.service import Parts, assert_balanced
 from tests.support.waiting import wait_until
 
@@ -61,6 +62,29 @@ def test_the_primary_is_killed_under_load_and_its_standby_promoted(
             f"{robot_s:.1f} s later. Longest gap of acceptance {load.longest_gap_s():.2f} s, of "
             f"handling {ledger.longest_gap_of_handling_s():.2f} s"
         )
+
+
+def test_a_first_host_that_swallows_connections_keeps_nobody_from_the_second(
+    tmp_path: Path, valkey: ValkeyServer, postgres: PostgresServer
+) -> None:
+    """As a machine that is gone without a word: connecting to it neither succeeds nor fails."""
+    database = postgres.new_database()
+    with address_that_swallows_connections() as gone:
+        hosts = f"127.0.0.1:{gone},127.0.0.1:{postgres.port}"
+        url = f"{postgres.tcp_url(database, hosts=hosts)}?target_session_attrs=read-write"
+        with Parts(tmp_path, valkey.url, url) as parts:
+            with Ledger(postgres.url(database)) as ledger:
+                # As when the primary was there and is gone: everybody needs new connections.
+                ledger.end_other_sessions()
+                began = time.monotonic()
+                with Load(parts.register) as load:
+                    load.wait_for(20, timeout_s=20)
+                print(f"accepted, and twenty of it after {time.monotonic() - began:.1f} s")
+                assert load.statuses <= {202, 503}, load.refused[:5]
+                # A second for each web process to learn which host to leave alone, and its turn.
+                assert len(load.refused) <= 16, load.refused[:5]
+                wait_until(lambda: load.accepted <= set(ledger.logins()), 60, what="all are there")
+            assert_balanced(parts)
 
 
 def _newest_cycle(ledger: Ledger) -> int:

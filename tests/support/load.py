@@ -110,6 +110,13 @@ class Ledger:
         with self._engine.connect() as connection:
             return _longest_gap([float(at) for at in connection.execute(text(query)).scalars()])
 
+    def end_other_sessions(self) -> None:
+        """Cut everybody else's connections to this database."""
+        self.count(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
     def close(self) -> None:
         self._engine.dispose()
 
