@@ -16,6 +16,7 @@ from redis.backoff import AbstractBackoff, EqualJitterBackoff, NoBackoff
 from redis.connection import SSLConnection, parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
@@ -145,17 +146,39 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> Redis:
 
 
 class Sentinels(Sentinel):
-    """Says in a few words that none of them names a master; the library's own name every option."""
+    """Asks the one first that answered last, and says in a few words that none names a master.
+
+    The library reorders its list while it asks, and threads that do so at once lose entries of it. And it
+    does not learn from an attempt that a deadline has broken off, so a web request would never get past a
+    first Sentinel whose machine is gone without a word.
+    """
+
+    _first = 0
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
+        first, count = self._first, len(self.sentinels)
         try:
-            address: tuple[str, int] = super().discover_master(service_name)  # type: ignore[no-untyped-call]
-        except MasterNotFoundError:
-            words = (
-                f"None of {len(self.sentinels)} Sentinels names a master for {service_name!r} now"
-            )
-            raise MasterNotFoundError(words) from None
-        return address
+            for place in ((first + number) % count for number in range(count)):
+                state = self._ask(place, service_name)
+                if state is not None:
+                    self._first = place
+                    return state["ip"], state["port"]
+        except BaseException:
+            # Also a request's deadline, which is no Exception.
+            self._first = (first + 1) % count
+            raise
+        raise MasterNotFoundError(
+            f"None of {count} Sentinels names a master for {service_name!r} now"
+        )
+
+    def _ask(self, place: int, service_name: str) -> dict[str, Any] | None:
+        try:
+            masters: Any = self.sentinels[place].sentinel_masters()
+        except (RedisConnectionError, RedisTimeoutError):
+            return None
+        state = masters.get(service_name)
+        is_good = state and self.check_master_state(state, service_name)  # type: ignore[no-untyped-call]
+        return state if is_good else None
 
     def why_not(self) -> str:
         """What the first Sentinel that cannot be asked says of it; empty if all can be."""

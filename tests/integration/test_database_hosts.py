@@ -1,34 +1,14 @@
 """Several hosts of PostgreSQL, of which the first takes connections and never says a word."""
 
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 import pytest
 
 from app_srvc.database import Database, open_database
 from app_srvc.settings_values import sqlalchemy_url
+from tests.support.deadline import TooLateError, deadline
 from tests.support.network import SilentServer
 from tests.support.servers import PostgresServer
-
-
-class TooLateError(BaseException):
-    """What a deadline raises: no driver may take it for an error of its own."""
-
-
-@contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise TooLateError
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture
