@@ -1,27 +1,30 @@
 """The command line: `app-srvc`. Acts through the same functions as the API and the pages."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from pydantic import SecretStr
-from sqlalchemy import make_url
 
 from app_srvc import __version__
-from app_srvc.cli_output import show_books, show_message, show_pause, show_queue, show_robot
-from app_srvc.embedded import EmbeddedValkey
+from app_srvc.cli_db import EXIT_WITH_FINDINGS, db
+from app_srvc.cli_output import (
+    show_books,
+    show_legacy_jobs,
+    show_message,
+    show_pause,
+    show_queue,
+    show_robot,
+    show_robot_keys,
+)
+from app_srvc.cli_runtime import cli_runtime, cli_settings
 from app_srvc.errors import AppError, ConfigurationError
 from app_srvc.logs import configure_logs
 from app_srvc.messages import control, pauses, store
 from app_srvc.messages.audit import audit_messages
 from app_srvc.messages.model import STATES
-from app_srvc.migrations import head_revision, migrate, schema_revision
 from app_srvc.robots.audit import audit_robots
 from app_srvc.robots.control import robot_status, start_robot, stop_robot
 from app_srvc.robots.policy import check_policy
-from app_srvc.runtime import Runtime, open_runtime
 from app_srvc.settings import Settings
 
 
@@ -90,7 +93,7 @@ def robot() -> None:
 @click.option("--msg", default="started from the command line", show_default=True)
 def robot_start(name: str, timedelta: int, records: int, msg: str) -> None:
     """Start robot NAME; its first cycle is TIMEDELTA seconds from now."""
-    with _runtime() as runtime:
+    with cli_runtime() as runtime:
         fields = {"timedelta": timedelta, "records": records, "msg": msg}
         show_robot(start_robot(runtime, name, check_policy(fields, runtime.settings)))
 
@@ -99,7 +102,7 @@ def robot_start(name: str, timedelta: int, records: int, msg: str) -> None:
 @click.argument("name")
 def robot_stop(name: str) -> None:
     """Stop robot NAME. No cycle starts afterwards."""
-    with _runtime() as runtime:
+    with cli_runtime() as runtime:
         show_robot(stop_robot(runtime, name))
 
 
@@ -107,7 +110,7 @@ def robot_stop(name: str) -> None:
 @click.argument("name")
 def robot_status_command(name: str) -> None:
     """Show what robot NAME does."""
-    with _runtime() as runtime:
+    with cli_runtime() as runtime:
         show_robot(robot_status(runtime, name))
 
 
@@ -120,7 +123,7 @@ def message() -> None:
 @click.argument("message_id")
 def message_show(message_id: str) -> None:
     """Show one message, without its payload."""
-    with _runtime() as runtime:
+    with cli_runtime() as runtime:
         with runtime.database.read() as session:
             row = store.find_message(session, message_id)
             tries = store.list_tries(session, message_id)
@@ -136,7 +139,7 @@ def message_show(message_id: str) -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 def message_list(state: str | None, kind: str | None, key: str | None, limit: int) -> None:
     """List messages, the newest first."""
-    with _runtime() as runtime:
+    with cli_runtime() as runtime:
         with runtime.database.read() as session:
             rows = store.list_messages(session, state=state, kind=kind, key=key, limit=limit)
         for row in rows:
@@ -150,7 +153,7 @@ def message_list(state: str | None, kind: str | None, key: str | None, limit: in
 @click.argument("message_id")
 def message_replay(message_id: str) -> None:
     """Have a failed or done message done again."""
-    with _runtime() as runtime:
+    with cli_runtime() as runtime:
         click.echo(control.replay_message(runtime, message_id).message_id)
 
 
@@ -158,7 +161,7 @@ def message_replay(message_id: str) -> None:
 @click.argument("message_id")
 def message_cancel(message_id: str) -> None:
     """Cancel a message that is to be done."""
-    with _runtime() as runtime:
+    with cli_runtime() as runtime:
         control.cancel_message(runtime, message_id)
         click.echo("cancelled")
 
@@ -171,7 +174,7 @@ def queue() -> None:
 @queue.command("list")
 def queue_list() -> None:
     """Show each queue and how many jobs wait, run and are planned in it."""
-    with _runtime() as runtime:
+    with cli_runtime() as runtime:
         with runtime.database.read() as session:
             paused = pauses.list_paused_queues(session)
         for name in runtime.settings.queue_names:
@@ -183,7 +186,7 @@ def queue_list() -> None:
 @click.argument("name")
 def queue_pause(name: str) -> None:
     """Have no worker take jobs from queue NAME. What runs goes on to its end."""
-    with _runtime() as runtime:
+    with cli_runtime() as runtime:
         show_pause("paused", obeyed=pauses.pause_queue(runtime, name))
 
 
@@ -191,28 +194,35 @@ def queue_pause(name: str) -> None:
 @click.argument("name")
 def queue_resume(name: str) -> None:
     """Have workers take jobs from queue NAME again."""
-    with _runtime() as runtime:
+    with cli_runtime() as runtime:
         show_pause("resumed", obeyed=pauses.resume_queue(runtime, name))
 
 
-@cli.group()
-def db() -> None:
-    """Look after the database."""
+@queue.command("legacy")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+def queue_legacy(as_json: bool) -> None:
+    """List pickled jobs in our queues, such as the prototype's, and what to do with each.
+
+    Workers refuse such jobs. Nothing is changed. Exit status 3 says that there are some.
+    """
+    from app_srvc.workers.legacy_jobs import list_legacy_jobs, robot_keys
+
+    with cli_runtime() as runtime:
+        found = show_legacy_jobs(
+            list_legacy_jobs(runtime.redis, runtime.settings.queue_names), as_json=as_json
+        )
+        show_robot_keys(robot_keys(runtime.redis), as_json=as_json)
+    sys.exit(EXIT_WITH_FINDINGS if found else 0)
 
 
-@db.command("migrate")
-def db_migrate() -> None:
-    """Bring the schema up to date. The parts do this themselves at their start."""
-    with _runtime(may_make_ledger=True) as runtime:
-        migrate(runtime.database)
-        click.echo(f"at revision {schema_revision(runtime.database)}, newest is {head_revision()}")
+cli.add_command(db)
 
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def audit(as_json: bool) -> None:
     """Compare the books; exit with 1 if they do not balance."""
-    with _runtime() as runtime:
+    with cli_runtime() as runtime:
         lines = [*audit_messages(runtime), *audit_robots(runtime)]
     show_books(lines, as_json=as_json)
     sys.exit(0 if all(line.is_balanced for line in lines) else 1)
@@ -223,41 +233,9 @@ def doctor() -> None:
     """Check every setting and connection, and say what to do about each that fails."""
     from app_srvc.doctor import render_checks, run_checks
 
-    checks = run_checks(_settings())
+    checks = run_checks(cli_settings())
     click.echo(render_checks(checks))
     sys.exit(0 if all(check.ok for check in checks) else 1)
-
-
-def _settings() -> Settings:
-    """The settings; without a Redis among them, that of an `app-srvc up` on the same data folder."""
-    settings = Settings.from_env(part="cli")
-    configure_logs(settings)
-    if not settings.uses_embedded_redis:
-        return settings
-    url = EmbeddedValkey(settings.data_dir).url
-    return settings.model_copy(update={"redis_url": SecretStr(url)})
-
-
-@contextmanager
-def _runtime(*, may_make_ledger: bool = False) -> Iterator[Runtime]:
-    settings = _settings()
-    ledger = make_url(settings.effective_database_url.get_secret_value())
-    if ledger.get_backend_name() == "sqlite" and not may_make_ledger:
-        _check_ledger(Path(ledger.database or ""))
-    # A person waits for the answer: with Redis away they are told so at once.
-    runtime = open_runtime(settings, caller="loop")
-    try:
-        yield runtime
-    finally:
-        runtime.close()
-
-
-def _check_ledger(path: Path) -> None:
-    """To look at a ledger that is not there would make an empty one in a place that nobody meant."""
-    if not path.exists():
-        raise ConfigurationError(
-            [f"there is no ledger at {path}: is DATA_DIR right? The service makes it at its start."]
-        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What the command line prints: JSON for single things, a line each for lists."""
 
 import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +12,7 @@ from app_srvc.messages.audit import Line
 from app_srvc.messages.dispatch import QueueSizes
 from app_srvc.messages.model import Message, MessageTry
 from app_srvc.robots.control import RobotStatus
+from app_srvc.workers.legacy_jobs import LegacyJob
 
 
 def show_robot(status: RobotStatus) -> None:
@@ -96,6 +99,31 @@ def show_queue(name: str, sizes: QueueSizes, *, is_paused: bool) -> None:
 
 def show_pause(what: str, *, obeyed: bool) -> None:
     click.echo(what if obeyed else f"{what}; workers obey once Redis is back")
+
+
+def show_legacy_jobs(jobs: Iterable[LegacyJob], *, as_json: bool) -> int:
+    """Each job as it is found, and their number; returns it."""
+    count = 0
+    for job in jobs:
+        count += 1
+        if as_json:
+            click.echo(json.dumps({**asdict(job), "advice": job.advice}))
+            continue
+        when = job.enqueued_at or "at a time unknown"
+        click.echo(f"{job.queue}  {job.place}  {job.id}  {job.function}  {when}")
+        click.echo(f"    {job.advice}")
+    if not as_json:
+        click.echo(f"{count} pickled jobs, which workers refuse." if count else "No pickled jobs.")
+    return count
+
+
+def show_robot_keys(keys: Mapping[str, str], *, as_json: bool) -> None:
+    """What the prototype kept about its robot; the new one does not look at it."""
+    if as_json or not keys:
+        return
+    values = "  ".join(f"{name} {value}" for name, value in keys.items())
+    click.echo(f"The prototype's robot: {values}")
+    click.echo("    nobody reads these keys after the change; the new robot is started anew")
 
 
 def show_books(lines: list[Line], *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ On SQLite a write transaction takes the write lock at its start (`BEGIN IMMEDIAT
 for its turn but can't fail half-way because somebody else wrote first.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect, make_url
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeDecorator
 
 from app_srvc.database_hosts import HostOrder
@@ -39,6 +41,9 @@ COPY_FROM_ROWS = 20
 POOL_SIZE = 5
 POOL_OVERFLOW = 15
 POOL_WAIT_S = 2.0
+# A connection that was not used for so long may be dead: its server has gone, or a firewall forgot it.
+ASK_AFTER_S = 0.05
+RESTS_SINCE = "app_rests_since"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -79,11 +84,11 @@ class Database:
         self.engine = engine
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._writer = engine.execution_options(app_write=True)
-        self._snapshots = (
-            engine
-            if self.is_sqlite
-            else engine.execution_options(isolation_level="REPEATABLE READ")
-        )
+        self._reader = self._snapshots = engine
+        if not self.is_sqlite:
+            # Each query is a transaction of its own then, which costs no messages of its own.
+            self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+            self._snapshots = engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -97,8 +102,8 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session for queries; whatever it does is rolled back."""
-        with self.translated(), Session(self.engine, expire_on_commit=False) as session:
+        """A session for queries. What they see may differ from one to the next; see `snapshot`."""
+        with self.translated(), Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -106,6 +111,10 @@ class Database:
         """A session whose queries all see the same moment."""
         with self.translated(), Session(self._snapshots, expire_on_commit=False) as session:
             yield session
+
+    def connect_for_writing(self) -> Connection:
+        """A connection whose transactions take SQLite's write lock at their start, as `write` does."""
+        return self._writer.connect()
 
     def now(self, session: Session) -> datetime:
         """The ledger's clock, so that leases do not depend on how well hosts agree on the time."""
@@ -128,10 +137,16 @@ class Database:
         preparer = self.engine.dialect.identifier_preparer
         names = ", ".join(map(preparer.quote, columns))
         target = preparer.quote(table.name)
-        cursor = session.connection().connection.cursor()
-        with cursor.copy(f"COPY {target} ({names}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row([row[column] for column in columns])
+        connection = session.connection()
+        cursor = connection.connection.cursor()
+        try:
+            with cursor.copy(f"COPY {target} ({names}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row([row[column] for column in columns])
+        except self.engine.dialect.loaded_dbapi.OperationalError as error:
+            # SQLAlchemy does not know of this way: it would not see that the connection is lost.
+            connection.invalidate(error)
+            raise LedgerUnavailableError(_short_reason(error)) from error
         cursor.close()
 
     def insert_ignore(self, table: Any) -> Any:
@@ -159,7 +174,7 @@ class Database:
         except (sa_exc.OperationalError, sa_exc.InterfaceError, sa_exc.TimeoutError) as error:
             raise LedgerUnavailableError(_short_reason(error)) from error
         except sa_exc.DBAPIError as error:
-            if not error.connection_invalidated and not _is_schema_missing(error):
+            if not error.connection_invalidated and not _is_not_prepared(error):
                 raise
             raise LedgerUnavailableError(_short_reason(error)) from error
 
@@ -237,18 +252,41 @@ def _postgresql_engine(url: str, statement_timeout_s: float, pool_size: int) -> 
             ),
         },
         hide_parameters=True,
-        pool_pre_ping=True,
         pool_size=pool_size,
         max_overflow=POOL_OVERFLOW,
         pool_timeout=POOL_WAIT_S,
     )
     HostOrder().attach(engine)
+    _ask_after_a_rest(engine)
     return engine
 
 
-def _is_schema_missing(error: sa_exc.DBAPIError) -> bool:
-    """Whether a table or column is not there yet: a process that starts brings the schema up to date."""
-    return getattr(error.orig, "sqlstate", None) in ("42P01", "42703")
+def _ask_after_a_rest(engine: Engine) -> None:
+    """Ask a connection that rested whether it still lives; one that was at work a moment ago does."""
+
+    @event.listens_for(engine, "checkin")
+    def note(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info[RESTS_SINCE] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ask(dbapi_connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+        rests_since = record.info.get(RESTS_SINCE)
+        if rests_since is None or time.monotonic() - rests_since < ASK_AFTER_S:
+            return
+        try:
+            engine.dialect.do_ping(dbapi_connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            # The pool then takes a new one, and trusts none of the others.
+            raise sa_exc.InvalidatePoolError from error
+
+
+def _is_not_prepared(error: sa_exc.DBAPIError) -> bool:
+    """Whether a table, a column or a right is not there yet.
+
+    A process that starts, or `app-srvc db upgrade`, brings the schema up to date, and whoever runs
+    PostgreSQL grants the rights: what is asked meanwhile is not to blame.
+    """
+    return getattr(error.orig, "sqlstate", None) in ("42P01", "42703", "42501")
 
 
 def _short_reason(error: Exception) -> str:

@@ -30,6 +30,18 @@ class LedgerUnavailableError(AppError):
     """The database cannot be reached now; nothing was promised."""
 
 
+class SchemaBehindError(LedgerUnavailableError):
+    """The database's schema is older than this program needs."""
+
+    def __init__(self, found: str | None, needed: str) -> None:
+        self.found = found
+        self.needed = needed
+        super().__init__(
+            f"The database's schema is at revision {found or 'none'}, and {needed} is needed: "
+            "waiting for `app-srvc db upgrade`."
+        )
+
+
 class BrokerUnavailableError(AppError):
     """Redis cannot be reached now."""
 

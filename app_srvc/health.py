@@ -8,12 +8,13 @@ from flask import Blueprint, Flask, Response, jsonify
 
 from app_srvc.auth import open_to_all
 from app_srvc.deadlines import LedgerCalls
-from app_srvc.errors import BrokerUnavailableError, LedgerUnavailableError
+from app_srvc.errors import BrokerUnavailableError, LedgerUnavailableError, SchemaBehindError
 from app_srvc.logs import get_logger
-from app_srvc.migrations import is_current, migrate, schema_revision
+from app_srvc.migrations import is_current, prepare_schema, schema_revision
 from app_srvc.web import EXTENSION, Web, current_web
 
 RETRY_S = 1.0
+REMIND_AFTER_S = 30.0
 MIGRATION_S = 600.0
 
 blueprint = Blueprint("health", __name__)
@@ -70,23 +71,43 @@ def missing_redis(web: Web) -> list[str]:
 
 
 def prepare_ledger_in_background(app: Flask) -> None:
-    """Bring the schema up to date as soon as the database is there; the web part serves meanwhile."""
+    """Bring the schema up to date, or wait until it is, once the database is there.
+
+    The web part serves meanwhile, and its probes say what is missing.
+    """
     web: Web = app.extensions[EXTENSION]
     threading.Thread(target=_prepare_ledger, args=(web,), name="migrate", daemon=True).start()
 
 
 def _prepare_ledger(web: Web) -> None:
     ledger = LedgerCalls(is_sqlite=web.runtime.database.is_sqlite, threads=1)
+    reminded_at: float | None = None
     while True:
         try:
-            ledger.run(lambda: migrate(web.runtime.database), timeout_s=MIGRATION_S)
-            return
+            behind = ledger.run(lambda: _look_or_upgrade(web), timeout_s=MIGRATION_S)
+            if behind is None:
+                if reminded_at is not None:
+                    log.info("schema_found")
+                return
+            if reminded_at is None or time.monotonic() - reminded_at > REMIND_AFTER_S:
+                reminded_at = time.monotonic()
+                log.warning("schema_awaited", found=behind.found, needed=behind.needed)
         except LedgerUnavailableError:
-            time.sleep(RETRY_S)
+            pass  # whoever made the call has logged it
         except Exception:
             # Another version may be at it; the probes go on saying that the schema is missing.
             log.exception("migration_failed")
-            time.sleep(RETRY_S)
+        time.sleep(RETRY_S)
+
+
+def _look_or_upgrade(web: Web) -> SchemaBehindError | None:
+    """What is to be waited for, if the schema is somebody else's work; that is no outage."""
+    try:
+        may_upgrade = web.runtime.settings.db_upgrade_at_start
+        prepare_schema(web.runtime.database, may_upgrade=may_upgrade)
+    except SchemaBehindError as error:
+        return error
+    return None
 
 
 def _answer(needed: Sequence[str], *, also_missing: Sequence[str] = ()) -> tuple[Response, int]:

@@ -70,6 +70,7 @@ STATUSES: tuple[tuple[type[errors.AppError], int, str], ...] = (
     (errors.UnknownKindError, 422, "UnknownKind"),
     (errors.UnknownMessageError, 404, "UnknownMessage"),
     (errors.UnknownRobotError, 404, "UnknownRobot"),
+    (errors.UnknownQueueError, 404, "UnknownQueue"),
     (errors.MessageStateError, 409, "MessageState"),
     (errors.IdempotencyConflictError, 409, "IdempotencyConflict"),
     (errors.RobotAlreadyRunningError, 409, "RobotAlreadyRunning"),

@@ -84,6 +84,15 @@ class Settings(SettingsTable):
         )
 
     @property
+    def effective_legacy_url(self) -> SecretStr:
+        """Where the prototype's table of users is: in the ledger's own database, if nothing is said."""
+        if self.legacy_database_url is None:
+            return self.effective_database_url
+        return SecretStr(
+            settings_values.sqlalchemy_url(self.legacy_database_url.get_secret_value())
+        )
+
+    @property
     def bind_hosts(self) -> tuple[str, ...]:
         """Every address that the web part may be bound to: `HOST`, and those given to gunicorn."""
         return (self.host, *settings_values.gunicorn_hosts(self.gunicorn_cmd_args))

@@ -54,12 +54,7 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    return "" if field.default in (None, "") else f"`{_plain(field.default)}`"
-
-
-def _plain(value: Any) -> str:
-    # 10.0 is how a program writes ten seconds.
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return "" if field.default in (None, "") else f"`{settings_values.plain(field.default)}`"
 
 
 def _takes(field: FieldInfo) -> str:

@@ -135,6 +135,18 @@ class SettingsTable(BaseSettings):
         "Database",
         "Folder of the embedded Valkey and of the SQLite file; made if it is missing.",
     )
+    db_upgrade_at_start: bool = setting(
+        True,
+        "Database",
+        "Whether each part brings the schema up to date at its start. If not, it waits until "
+        "`app-srvc db upgrade` has done so, and needs no right to make tables.",
+    )
+    legacy_database_url: DatabaseUrl | None = setting(
+        None,
+        "Database",
+        "For `app-srvc db import-legacy`: the PostgreSQL database that has the prototype's table "
+        "`test.rusrs`, if it is another one than the service's own.",
+    )
     retention_days: int = setting(
         30, "Database", "How long messages that have ended are kept.", "days", ge=1, le=3650
     )

@@ -238,7 +238,7 @@ def problem(name: str, field: FieldInfo, error: Any, value: str) -> str:
     cause = error.get("ctx", {}).get("error")
     expected = str(cause) if isinstance(cause, ValueError) else expectation(field)
     got = "a value that is not shown here" if is_secret(field) else repr(_shortened(value))
-    default = "" if field.default in (None, "") else f" to use {field.default}"
+    default = "" if field.default in (None, "") else f" to use {plain(field.default)}"
     return f"{name.upper()} must be {expected}, got {got}. Set it, or remove it{default}."
 
 
@@ -246,6 +246,8 @@ def expectation(field: FieldInfo) -> str:
     """Say what a field takes: its words, or its range and type."""
     if get_origin(field.annotation) is Literal:
         return _either(get_args(field.annotation))
+    if field.annotation is bool:
+        return "true or false"
     limits = limits_of(field)
     if "min_length" in limits or "max_length" in limits:
         return f"{limits.get('min_length', 0)} to {limits['max_length']} characters"
@@ -253,6 +255,13 @@ def expectation(field: FieldInfo) -> str:
         lowest = f"from {limits['ge']}" if "ge" in limits else f"above {limits['gt']}"
         return f"a number {lowest} {'to' if 'ge' in limits else 'and at most'} {limits['le']}"
     return "text"
+
+
+def plain(value: Any) -> str:
+    """Return a value as it is written into a variable: 10.0 is how a program writes ten seconds."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def limits_of(field: FieldInfo) -> dict[str, Any]:

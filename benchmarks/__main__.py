@@ -5,15 +5,17 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks import depth, drain, fan_out, latency, poison, post
+from benchmarks import capacity, depth, drain, fan_out, footprint, latency, poison, post
 
 BENCHMARKS = {
     "post": post.run,
     "fan_out": fan_out.run,
     "drain": drain.run,
+    "capacity": capacity.run,
     "latency": latency.run,
     "depth": depth.run,
     "poison": poison.run,
+    "footprint": footprint.run,
 }
 TEXT_WIDTH = 22
 

@@ -11,6 +11,7 @@ from typing import Self
 import psutil
 from redis import Redis
 
+from tests.support.servers import Server
 from tests.support.service import Part
 
 GONE = (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError, PermissionError)
@@ -40,7 +41,7 @@ def usage(parts: Sequence[Part], client: Redis, jobs: int) -> Usage:
     info = client.info("everything")
     commands = sum(values["calls"] for name, values in info.items() if name.startswith("cmdstat_"))
     return Usage(
-        sum(map(_cpu_s, family(parts))),
+        sum(map(cpu_s, family(parts))),
         info["used_cpu_sys"] + info["used_cpu_user"],
         commands,
         info["total_reads_processed"],
@@ -49,7 +50,7 @@ def usage(parts: Sequence[Part], client: Redis, jobs: int) -> Usage:
     )
 
 
-def family(parts: Iterable[Part]) -> list[psutil.Process]:
+def family(parts: Iterable[Part | Server]) -> list[psutil.Process]:
     """The processes of some parts, with their children and theirs."""
     found = []
     for part in parts:
@@ -81,7 +82,7 @@ def used_memory(client: Redis) -> int:
     return value
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s(process: psutil.Process) -> float:
     """Of the process and of those of its children that have ended."""
     with suppress(*GONE):
         times = process.cpu_times()

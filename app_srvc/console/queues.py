@@ -55,6 +55,22 @@ class QueueState:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueLoad:
+    """What there is to do on a queue: what a scaler of its workers goes by.
+
+    `backlog` is waiting and running together, so that nobody who works is taken for idle; of a paused
+    queue it is what still runs, since nobody may take the rest. `oldest_age_s` is for how long the next
+    job has waited; 0.0 if none may be taken.
+    """
+
+    queue: str
+    waiting: int
+    running: int
+    backlog: int
+    oldest_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One of the last things that went over a queue."""
 
@@ -104,6 +120,35 @@ def read_queues(client: redis.Redis, settings: Settings) -> list[QueueState]:
             queues, *(answers[at::5] for at in range(5)), strict=True
         )
     ]
+
+
+def read_load(client: redis.Redis, name: str, now: datetime) -> QueueLoad:
+    """What there is to do on one queue, in two round trips.
+
+    Raises:
+        redis.RedisError: Redis cannot be asked.
+    """
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.llen(f"rq:queue:{name}")
+        pipeline.zcard(f"rq:wip:{name}")
+        pipeline.sismember(PAUSED_KEY, name)
+        pipeline.lindex(f"rq:queue:{name}", 0)
+        waiting, running, paused, next_id = pipeline.execute()
+    age_s = 0.0
+    if next_id is not None and not paused:
+        written: Any = client.hget(f"rq:job:{next_id.decode()}", "enqueued_at")
+        age_s = _age_s(written, now)
+    open_to_all = 0 if paused else waiting
+    return QueueLoad(name, waiting, running, open_to_all + running, age_s)
+
+
+def _age_s(written: bytes | None, now: datetime) -> float:
+    """Seconds since a time that RQ has written; 0.0 for what is no time, or lies ahead."""
+    try:
+        moment = datetime.fromisoformat((written or b"").decode())
+        return round(max(0.0, (now - moment).total_seconds()), 3)
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def _alive_workers(client: redis.Redis, keys: Sequence[bytes]) -> set[bytes]:

@@ -64,7 +64,10 @@ def _schema(database: Database) -> Check:
         "database schema",
         is_good,
         f"at revision {found or 'none'}" + ("" if is_good else f", {needed} is needed"),
-        "" if is_good else "Run `app-srvc db migrate`, or start the service, which does the same.",
+        ""
+        if is_good
+        else "Run `app-srvc db upgrade`, or start the service, which does the same unless "
+        "DB_UPGRADE_AT_START is false.",
     )
 
 

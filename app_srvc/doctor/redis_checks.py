@@ -1,6 +1,7 @@
 """Is Redis there, new enough, and set up to keep what it is given?"""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis import Redis
@@ -10,21 +11,25 @@ from redis.sentinel import MasterNotFoundError
 from app_srvc.broker import Sentinels, make_redis
 from app_srvc.doctor.check import Check, place_of
 from app_srvc.embedded import EmbeddedValkey, bundled_server
+from app_srvc.errors import BrokerUnavailableError
 from app_srvc.settings import Settings
+from app_srvc.workers.legacy_jobs import list_legacy_jobs
 
 MIN_REDIS = (6, 2)
 OWN_CERTIFICATE = (
     "If the server asks for a certificate of its clients, name it with ssl_certfile and "
     "ssl_keyfile."
 )
+# Of each list and registry: jobs that were left over are the oldest, and those come first.
+JOBS_LOOKED_AT = 1_000
 
 
 def check_redis(settings: Settings) -> Iterator[Check]:
     secret = settings.effective_redis_url
     if secret is not None:
-        yield from _redis_at(secret.get_secret_value())
+        yield from _redis_at(secret.get_secret_value(), settings.queue_names)
     elif (embedded := EmbeddedValkey(settings.data_dir)).is_served:
-        yield from _redis_at(embedded.url)
+        yield from _redis_at(embedded.url, settings.queue_names)
     else:
         yield Check(
             "redis",
@@ -36,7 +41,7 @@ def check_redis(settings: Settings) -> Iterator[Check]:
         )
 
 
-def _redis_at(url: str) -> Iterator[Check]:
+def _redis_at(url: str, queues: Sequence[str]) -> Iterator[Check]:
     with make_redis(url, caller="web") as client:
         try:
             # Reached first: some providers refuse parts of INFO.
@@ -48,10 +53,12 @@ def _redis_at(url: str) -> Iterator[Check]:
                 "redis", False, f"{place_of(url)}: {words}", _redis_remedy(url, error, words)
             )
             return
+        pickled = _pickled_jobs(client, queues)
     yield _redis_version(url, info)
     yield _redis_writes(info)
     yield _redis_persistence(info)
     yield _redis_eviction(info)
+    yield from pickled
 
 
 def _of_sentinels(client: Redis) -> str:
@@ -146,3 +153,17 @@ def _redis_eviction(info: dict[str, Any]) -> Check:
         if ok
         else "Set maxmemory-policy to noeviction: others delete queued jobs when memory is short.",
     )
+
+
+def _pickled_jobs(client: Redis, queues: Sequence[str]) -> list[Check]:
+    """Nothing where they cannot be read: whatever keeps us from it has been reported."""
+    places: Counter[str] = Counter()
+    try:
+        for job in list_legacy_jobs(client, queues, most_of_a_place=JOBS_LOOKED_AT):
+            places[job.place] += 1
+    except BrokerUnavailableError:
+        return []
+    found = ", ".join(f"{count} {place}" for place, count in places.items())
+    to_do = places.total() - places["failed"]
+    remedy = "`app-srvc queue legacy` lists them, and says what to do with each." if found else ""
+    return [Check("redis pickled jobs", not to_do, found or "none", remedy)]

@@ -21,7 +21,7 @@ from app_srvc.errors import AppError, IdempotencyConflictError, InvalidValueErro
 from app_srvc.kinds import Kind, load
 from app_srvc.messages.dispatch import PROCESS_TASK, JobSpec
 from app_srvc.messages.ids import new_message_id
-from app_srvc.messages.model import ACCEPTED, DedupeKey, Message, Receipt
+from app_srvc.messages.model import ACCEPTED, DONE, DedupeKey, Message, Receipt
 
 DEFAULT_PRIORITY = "default"
 MAX_IDEMPOTENCY_KEY_CHARS = 255
@@ -120,13 +120,21 @@ def content_digest(text: str) -> str:
 
 
 def insert_drafts(
-    database: Database, session: Session, drafts: Sequence[Draft], *, now: datetime
+    database: Database,
+    session: Session,
+    drafts: Sequence[Draft],
+    *,
+    now: datetime,
+    are_done: bool = False,
 ) -> list[Accepted | AppError]:
     """Write drafts in the transaction of the caller, and answer for each, in order.
 
     A draft whose dedupe key is known with the same digest is answered with the message of that
     key; with another digest the answer is `IdempotencyConflictError`. Nothing else can fail for one
     draft alone.
+
+    With `are_done` the messages that are new are done at once: the caller writes their effects in the
+    same transaction, so there is nothing to dispatch.
     """
     ids = [new_message_id() for _ in drafts]
     known = _claim_dedupe_keys(database, session, drafts, ids, now=now)
@@ -141,7 +149,8 @@ def insert_drafts(
             Accepted(owner_id, item.kind, item.queue, item.run_at, owner_id != message_id)
         )
         if owner_id == message_id:
-            rows.append(_row(item, message_id, now))
+            end = _done(now) if are_done else {}
+            rows.append(_row(item, message_id, now) | end)
     _insert_rows(database, session, rows, now)
     return answers
 
@@ -251,6 +260,10 @@ def _row(item: Draft, message_id: str, now: datetime) -> dict[str, Any]:
         "correlation_id": item.correlation_id,
         "dispatched_epoch": 0,
     }
+
+
+def _done(now: datetime) -> dict[str, Any]:
+    return {"state": DONE, "tries": 1, "started_at": now, "ended_at": now}
 
 
 def _receipts(rows: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from app_srvc.errors import UnknownQueueError
 from app_srvc.logs import get_logger
 from app_srvc.messages.model import PausedQueue
 from app_srvc.runtime import Runtime
+from app_srvc.settings import Settings
 
 # The claim of every worker looks there.
 PAUSED_KEY = "app:queue:paused"
@@ -32,7 +33,7 @@ def pause_queue(runtime: Runtime, name: str) -> bool:
         UnknownQueueError
         LedgerUnavailableError: Nothing was promised.
     """
-    _check(runtime, name)
+    check_queue(runtime.settings, name)
     with runtime.database.write() as session:
         row = {"name": name, "paused_at": datetime.now(UTC)}
         session.execute(runtime.database.insert_ignore(PausedQueue).values(row))
@@ -42,7 +43,7 @@ def pause_queue(runtime: Runtime, name: str) -> bool:
 
 def resume_queue(runtime: Runtime, name: str) -> bool:
     """Have workers take jobs from a queue again; see `pause_queue`."""
-    _check(runtime, name)
+    check_queue(runtime.settings, name)
     with runtime.database.write() as session:
         session.execute(delete(PausedQueue).where(PausedQueue.name == name))
     log.info("queue_resumed", queue=name)
@@ -80,7 +81,8 @@ def _can(tell: Callable[[], object]) -> bool:
     return True
 
 
-def _check(runtime: Runtime, name: str) -> None:
-    known = runtime.settings.queue_names
+def check_queue(settings: Settings, name: str) -> None:
+    """Raise `UnknownQueueError` unless a queue is one of this service."""
+    known = settings.queue_names
     if name not in known:
         raise UnknownQueueError(f"There is no queue {name}; there are {', '.join(known)}.")

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import Table, bindparam, func, select, tuple_, update
 from sqlalchemy.orm import Session, defer
 
 from app_srvc.messages.model import (
@@ -16,6 +16,14 @@ from app_srvc.messages.model import (
     LedgerFact,
     Message,
     MessageTry,
+)
+
+# Made once, and without the ORM's bookkeeping: every message passes here. The values to set are parameters.
+_MESSAGES = cast(Table, Message.__table__)
+_MOVE = update(_MESSAGES).where(
+    _MESSAGES.c.id == bindparam("of_id"),
+    _MESSAGES.c.state == ACCEPTED,
+    _MESSAGES.c.tries == bindparam("of_tries"),
 )
 
 
@@ -262,10 +270,6 @@ def put_fact(session: Session, name: str, value: str) -> None:
 
 def _move(session: Session, message_id: str, tries: int, values: Mapping[str, object]) -> bool:
     """Compare-and-set on (state, tries): whoever ran the message under an older count changes nothing."""
-    changed = session.execute(
-        update(Message)
-        .where(Message.id == message_id, Message.state == ACCEPTED, Message.tries == tries)
-        .values(dict(values))
-        .execution_options(synchronize_session=False)
-    )
-    return bool(changed.rowcount)  # type: ignore[attr-defined]
+    which = {"of_id": message_id, "of_tries": tries}
+    changed = session.connection().execute(_MOVE, {**values, **which})
+    return bool(changed.rowcount)

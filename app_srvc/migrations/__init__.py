@@ -14,12 +14,29 @@ import app_srvc.registration.model
 import app_srvc.robots.model
 import app_srvc.todos.model  # noqa: F401  (each import adds a folder's tables to the metadata)
 from app_srvc.database import Base, Database
+from app_srvc.errors import SchemaBehindError
 
 METADATA: MetaData = Base.metadata
 VERSIONS = Path(__file__).parent / "versions"
 
 # Any number that no other program on the same PostgreSQL uses for its own advisory lock.
 ADVISORY_LOCK = 0x6170705F73727663
+
+
+def prepare_schema(database: Database, *, may_upgrade: bool) -> None:
+    """Bring the schema up to date at a process' start or, where another program does that, look at it.
+
+    To look needs no rights but to read.
+
+    Raises:
+        SchemaBehindError: The schema is not there yet, or older than this program needs.
+    """
+    if may_upgrade:
+        migrate(database)
+        return
+    revision = schema_revision(database)
+    if not is_current(revision):
+        raise SchemaBehindError(revision, head_revision())
 
 
 def migrate(database: Database) -> None:
@@ -34,7 +51,7 @@ def migrate(database: Database) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent))
     with (
         database.translated(),
-        database.engine.connect() as connection,
+        database.connect_for_writing() as connection,
         _locked(database, connection),
     ):
         config.attributes["connection"] = connection

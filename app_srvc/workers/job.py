@@ -19,6 +19,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import utcparse
 
 from app_srvc.errors import AppError
+from app_srvc.workers.pickled import pickled_function
 
 MAX_FIELD_BYTES = 16 * 1024
 MAX_DATA_BYTES = 64 * 1024
@@ -35,7 +36,7 @@ class JobRefusedError(AppError):
 
 
 class UnfitFieldError(ValueError):
-    """A field of a job is not of our form. The text never quotes the field."""
+    """A field of a job is not of our form. The text quotes nothing of the field but a function's name."""
 
 
 class AppJob(Job):
@@ -189,7 +190,13 @@ def _meta(raw: bytes) -> dict[str, Any]:
 
 def _call(raw: bytes) -> tuple[str, tuple[str | int, ...]]:
     """The name and the arguments in a job's data: `[name, null, [arguments], {}]`."""
-    parts = json.loads(_inflated(raw).decode("utf-8"))
+    try:
+        parts = json.loads(_inflated(raw).decode("utf-8"))
+    except ValueError:
+        name = pickled_function(raw)
+        if name is None:
+            raise
+        raise UnfitFieldError(f"pickled, calls {name}") from None
     if not isinstance(parts, list) or len(parts) != 4:
         raise UnfitFieldError("not a call")
     name, instance, arguments, named = parts

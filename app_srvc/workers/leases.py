@@ -34,6 +34,7 @@ class Leases:
     """The leases of one worker on one queue."""
 
     def __init__(self, client: Redis, queue: str, worker: str) -> None:
+        self._client = client
         self.queue = queue
         self.worker = worker
         self._start = load_script(client, "start")
@@ -61,6 +62,13 @@ class Leases:
         meta = json.dumps({"try": lease.job.tries, "ended": reason})
         keys = self._keys(lease)
         return bool(self._abandon(keys=keys, args=[lease.entry, meta, worked_s]))
+
+    def give_up(self, token: str, count: int) -> None:
+        """End the leases of the first jobs of a claim. They have run: the next rescue asks the ledger how."""
+        held: Any = self._client.lrange(f"app:claim:{token}", 1, count) if count else []
+        if held:
+            entries = {f"{id.decode()}:{token}": 0 for id in held}
+            self._client.zadd(self._key("wip"), entries, xx=True)
 
     def _call(self, script: Script, lease: Lease, arguments: Sequence[Any], *more_keys: str) -> Any:
         return script(

@@ -1,8 +1,9 @@
 """A pool: the parent of some worker processes.
 
-It brings the ledger's schema up to date, keeps its workers running, answers probes, and runs a keeper:
-each pool has one, so that any that lives keeps house for all. Its first workers are forked; once it has
-threads, a worker that takes the place of a dead one is a fresh interpreter.
+It brings the ledger's schema up to date, or waits until that is done, keeps its workers running,
+answers probes, and runs a keeper: each pool has one, so that any that lives keeps house for all. Its
+first workers are forked; once it has threads, a worker that takes the place of a dead one is a fresh
+interpreter.
 """
 
 import signal
@@ -14,9 +15,9 @@ from types import FrameType
 
 from redis.exceptions import RedisError
 
-from app_srvc.errors import ConfigurationError, LedgerUnavailableError
+from app_srvc.errors import ConfigurationError, LedgerUnavailableError, SchemaBehindError
 from app_srvc.logs import configure_logs, get_logger
-from app_srvc.migrations import migrate
+from app_srvc.migrations import prepare_schema
 from app_srvc.runtime import open_redis, open_runtime
 from app_srvc.settings import Settings, environment
 from app_srvc.supervisor import ChildSpec, ParentLink, Supervisor
@@ -83,6 +84,7 @@ class Pool:
         self._keeper_is_alive: Callable[[], bool] = lambda: True
         self._health: HealthServer | None = None
         self._stops = 0
+        self._waits_for_schema = False
         self._is_started = False
 
     def run(self) -> int:
@@ -91,7 +93,7 @@ class Pool:
             signal.signal(number, self._request_stop)
         log.info("pool_started", queues=list(self._queues), workers=len(self._supervisor.children))
         try:
-            if self._migrate():
+            if self._prepare_ledger():
                 self._keep_workers_running()
         finally:
             self._is_started = False
@@ -104,15 +106,18 @@ class Pool:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def _migrate(self) -> bool:
-        """Wait for the database, however long it is away; False if told to stop meanwhile."""
+    def _prepare_ledger(self) -> bool:
+        """Wait for the database and its schema, however long; False if told to stop meanwhile."""
         outage = Outage("pool_start")
+        may_upgrade = self._settings.db_upgrade_at_start
         while not self._must_stop():
             try:
-                migrate(self._runtime.database)
+                prepare_schema(self._runtime.database, may_upgrade=may_upgrade)
+                self._waits_for_schema = False
                 outage.over()
                 return True
             except LedgerUnavailableError as error:
+                self._waits_for_schema = isinstance(error, SchemaBehindError)
                 self._open_health()
                 self._rest(outage.failed(error))
         return False
@@ -188,6 +193,8 @@ class Pool:
 
     def _what_is_not_ready(self) -> list[str]:
         missing = [] if self._is_started else ["workers"]
+        if self._waits_for_schema:
+            missing.append("schema")
         try:
             self._probe_link.ping()
         except RedisError:

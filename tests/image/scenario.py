@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from app_srvc import __version__
-from tests.image.conftest import Installation
 from tests.image.containers import Container, Image
+from tests.image.installation import Installation
 from tests.image.servers import TODO_COUNT
 from tests.support.manifests import APPLICATION, ROOT, pod_of
 from tests.support.waiting import wait_until

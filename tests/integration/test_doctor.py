@@ -135,7 +135,7 @@ def test_a_database_without_our_tables_is_reported_with_the_command_that_makes_t
     if database_url.startswith("sqlite"):
         open_database(database_url).ping()
     check = checks_of(REDIS_URL=valkey.url, DATABASE_URL=database_url)["database schema"]
-    assert not check.ok and "app-srvc db migrate" in check.remedy
+    assert not check.ok and "app-srvc db upgrade" in check.remedy
 
 
 def test_a_postgresql_that_is_away_or_lacks_the_database_or_refuses_the_password_is_reported(

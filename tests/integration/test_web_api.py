@@ -198,6 +198,7 @@ def test_a_window_that_is_none_is_422_and_is_named(web: WebWorld, path: str, que
     [
         ("GET", "/api/v1/nowhere", 404, "NotFound"),
         ("GET", "/api/v1/robots/nobody", 404, "UnknownRobot"),
+        ("GET", "/api/v1/queues/QUE_TYPO/load", 404, "UnknownQueue"),
         ("GET", "/api/v1/messages?state=lost", 422, "OutOfRangeValue"),
         ("DELETE", "/api/v1/queues", 405, "MethodNotAllowed"),
         ("POST", "/api/v1/messages", 415, "UnsupportedMediaType"),

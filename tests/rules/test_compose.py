@@ -35,6 +35,7 @@ KEYS = {
     "cap_drop",
     "command",
     "depends_on",
+    "deploy",
     "environment",
     "healthcheck",
     "image",
@@ -49,6 +50,8 @@ KEYS = {
     "user",
     "volumes",
 }
+# In Compose Redis and PostgreSQL are beside the parts, and one machine needs no Job for migrations.
+OF_A_CLUSTER = {"REDIS_URL", "DATABASE_URL", "DB_UPGRADE_AT_START"}
 application_part = pytest.mark.parametrize("part", APPLICATION)
 
 
@@ -68,7 +71,9 @@ def test_there_is_a_service_for_every_part_of_the_templates(compose: dict[str, A
 def test_a_process_has_the_same_variables_as_in_the_cluster(part: str) -> None:
     in_cluster = environment_in_cluster(part, secret_values())
     in_compose = environment_in_compose(part, MUST_BE_SET)
-    assert set(in_compose) == set(in_cluster)
+    assert set(in_compose) == set(in_cluster) - OF_A_CLUSTER
+    defaults = Settings.from_env({}, "cli")
+    assert in_cluster["DB_UPGRADE_AT_START"] == str(defaults.db_upgrade_at_start).lower()
     # In the cluster a router stands in front, whose word gunicorn takes.
     of_one_place = set(MUST_BE_SET) | {"GUNICORN_CMD_ARGS"}
     for name in set(in_compose) - of_one_place:
@@ -116,10 +121,33 @@ def test_containers_have_no_rights_that_they_do_not_need(
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["tmpfs"] == [mount["mountPath"] for mount in container_of(part)["volumeMounts"]]
+    volumes = {volume["name"]: volume for volume in pod_of(part)["spec"]["volumes"]}
+    assert service["tmpfs"] == [
+        mount["mountPath"]
+        for mount in container_of(part)["volumeMounts"]
+        if "emptyDir" in volumes[mount["name"]]
+    ]
 
 
-@pytest.mark.parametrize("part", ["web", "todoworker", "postgresql"])
+@pytest.mark.parametrize("part", [*APPLICATION, "redis", "postgresql"])
+def test_a_part_may_use_as_much_as_in_the_cluster(part: str, compose: dict[str, Any]) -> None:
+    in_cluster = container_of(part)["resources"]["limits"]
+    in_compose = compose["services"][part]["deploy"]["resources"]["limits"]
+    assert in_compose["cpus"] == in_cluster["cpu"]
+    assert f"{in_compose['memory']}i" == in_cluster["memory"]
+
+
+@application_part
+def test_a_part_is_asked_for_its_health_at_the_path_that_makes_a_pod_ready(
+    part: str, compose: dict[str, Any]
+) -> None:
+    test = compose["services"][part]["healthcheck"]["test"]
+    assert test[-2:] == ["app_srvc.container", "--health"]
+    path = container_of(part)["readinessProbe"]["httpGet"]["path"]
+    assert f'"{path}"' in (ROOT / "app_srvc" / "container.py").read_text()
+
+
+@pytest.mark.parametrize("part", [*APPLICATION, "postgresql"])
 def test_a_part_gets_as_long_to_stop_as_in_the_cluster(part: str, compose: dict[str, Any]) -> None:
     in_cluster = pod_of(part)["spec"]["terminationGracePeriodSeconds"]
     assert compose["services"][part]["stop_grace_period"] == f"{in_cluster}s"

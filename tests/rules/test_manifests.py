@@ -2,18 +2,29 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import jsonschema
-import kubernetes_validate
 import pytest
-from kubernetes_validate import latest_version
+from click.testing import CliRunner
+from gunicorn.config import GracefulTimeout
+from redis import AuthenticationError, Redis
+from redis import ConnectionError as RedisConnectionError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy import make_url
 
+from app_srvc.cli import cli
 from app_srvc.container import choose_start
+from app_srvc.embedded import bundled_server
+from app_srvc.health import MIGRATION_S
+from app_srvc.kinds import KINDS
 from app_srvc.settings import Settings
 from app_srvc.settings_rules import Part
 from tests.support.manifests import (
     APPLICATION,
+    BESIDES,
     PARTS,
     PROJECT,
     ROOT,
@@ -28,15 +39,18 @@ from tests.support.manifests import (
     template_of,
     the,
 )
-from tests.support.oc_process import STRING, Object, TemplateError, process, read_template
-from tests.support.openshift_schemas import SCHEMAS, TRIGGERS
+from tests.support.oc_process import Object, TemplateError, process, read_template
+from tests.support.openshift_schemas import TEMPLATE, TRIGGERS
+from tests.support.servers import free_port
+from tests.support.validity import assert_valid
+from tests.support.waiting import wait_until
 
-# The Kubernetes in the oldest OpenShift that still gets updates (4.14), one in between (4.18), and
-# the newest known.
-KUBERNETES = ("1.27", "1.31", latest_version())
 FILES = sorted(TEMPLATES.glob("*.yaml"))
-SECRET_NAME = re.compile(r"PSW|PASSWORD|TOKEN|SECRET|_KEY$|AUTH")
+SECRET_NAME = re.compile(r"PSW|PASSWORD|TOKEN|SECRET|_KEY$|AUTH|REDIS_URL|DATABASE_URL")
 PLACEHOLDER = re.compile(r"\$\{\{?([A-Za-z0-9_]+)\}?\}")
+# What a worker takes to stop with nothing in hand: measured below 2 s, and room for a slow machine.
+WORKER_STOPS_WITHIN_S = 20
+GUNICORN_STOPS_WITHIN_S = GracefulTimeout.default
 
 # The original's templates, and what each took.
 WORKLOAD_PARAMETERS = {
@@ -54,9 +68,15 @@ ORIGINAL_PARAMETERS = {
 }
 
 part_of = pytest.mark.parametrize("part", PARTS)
+any_template = pytest.mark.parametrize("part", [*PARTS, *BESIDES])
 application_part = pytest.mark.parametrize("part", APPLICATION)
-with_pods = pytest.mark.parametrize("part", [part for part in PARTS if part != "secrets"])
+WITH_PODS = [part for part in (*PARTS, "migrate") if part != "secrets"]
+with_pods = pytest.mark.parametrize("part", WITH_PODS)
+serving = pytest.mark.parametrize("part", [part for part in WITH_PODS if part != "migrate"])
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+SERVERS = ("redis", "postgresql")
 
 
 def kind_of_part(part: str) -> Part:
@@ -68,7 +88,12 @@ def kind_of_part(part: str) -> Part:
 
 @each_file
 def test_every_template_belongs_to_a_part(file: Path) -> None:
-    assert file in {template_of(part) for part in PARTS}
+    assert file in {template_of(part) for part in (*PARTS, *BESIDES)}
+
+
+@each_file
+def test_every_template_is_one_that_a_cluster_would_take(file: Path) -> None:
+    jsonschema.validate(read_template(file), TEMPLATE)
 
 
 @each_file
@@ -89,7 +114,7 @@ def test_the_parameters_of_the_original_go_on_working(name: str) -> None:
     assert ORIGINAL_PARAMETERS[name] <= {parameter["name"] for parameter in parameters}
 
 
-@part_of
+@any_template
 def test_nothing_but_the_required_parameters_must_be_given(part: str) -> None:
     assert render(part)
     for name in required_of(part):
@@ -117,41 +142,46 @@ def test_secrets_are_new_each_time_and_long() -> None:
 # --- what they become ---------------------------------------------------------------------------
 
 
-@part_of
+@any_template
 def test_every_object_is_one_that_a_cluster_would_take(part: str) -> None:
     for item in render(part):
-        assert not STRING.search(json.dumps(item)), "a placeholder is left"
-        if item["kind"] in SCHEMAS:
-            jsonschema.validate(item, SCHEMAS[item["kind"]])
-        else:
-            for version in KUBERNETES:
-                kubernetes_validate.validate(item, version, strict=True)
+        assert_valid(item)
 
 
-@part_of
+@any_template
 def test_every_object_is_in_the_project_and_can_be_found_by_its_part(part: str) -> None:
     for item in render(part, APP_NAME="mine"):
         assert item["metadata"]["namespace"] == PROJECT
         labels = item["metadata"]["labels"]
         assert labels["app.kubernetes.io/part-of"] == "mine"
         assert labels["app.kubernetes.io/instance"] == "mine"
-        is_image = item["kind"] in ("BuildConfig", "ImageStream")
-        assert labels["app.kubernetes.io/component"] == ("image" if is_image else part)
+        assert labels["app.kubernetes.io/managed-by"] == "openshift-template"
+        assert labels["app.kubernetes.io/name"] == (part if part in SERVERS else "app-srvc")
+        if not part.startswith("autoscaling"):
+            is_image = item["kind"] in ("BuildConfig", "ImageStream")
+            assert labels["app.kubernetes.io/component"] == ("image" if is_image else part)
 
 
-@with_pods
+@serving
 def test_selectors_find_the_pods_of_their_own_part_only(part: str) -> None:
     objects = render(part)
-    labels = pod_of(part)["metadata"]["labels"]
+    pod = pod_of(part)
     selectors = [the("Deployment", objects)["spec"]["selector"]["matchLabels"]]
     selectors += [item["spec"]["selector"] for item in objects if item["kind"] == "Service"]
+    for item in objects:
+        if item["kind"] == "PodDisruptionBudget":
+            selectors.append(item["spec"]["selector"]["matchLabels"])
+        if item["kind"] == "NetworkPolicy":
+            selectors.append(item["spec"]["podSelector"]["matchLabels"])
+    for constraint in pod["spec"].get("topologySpreadConstraints", []):
+        selectors.append(constraint["labelSelector"]["matchLabels"])
     for selector in selectors:
-        assert selector.items() <= labels.items()
-        for other in set(PARTS) - {part, "secrets"}:
+        assert selector.items() <= pod["metadata"]["labels"].items()
+        for other in set(WITH_PODS) - {part}:
             assert not selector.items() <= pod_of(other)["metadata"]["labels"].items()
 
 
-@with_pods
+@serving
 def test_ports_are_named_where_they_are_used(part: str) -> None:
     objects = render(part)
     ports = {port["name"]: port["containerPort"] for port in container_of(part)["ports"]}
@@ -198,6 +228,9 @@ def test_volumes_are_there_and_each_is_mounted(part: str) -> None:
             claim = the("PersistentVolumeClaim", objects)
             assert claim["metadata"]["name"] == volume["persistentVolumeClaim"]["claimName"]
         if "configMap" in volume:
+            # That of the authorities is for a Redis and a PostgreSQL elsewhere.
+            if volume["configMap"].get("optional", False):
+                continue
             name = the("ConfigMap", objects)["metadata"]["name"]
             assert name == volume["configMap"]["name"]
         if "secret" in volume:
@@ -209,6 +242,47 @@ def test_the_append_only_file_of_redis_is_on_the_volume() -> None:
     assert {"appendonly yes", "dir /data", "maxmemory-policy noeviction"} <= set(configuration)
     mounts = {mount["name"]: mount["mountPath"] for mount in container_of("redis")["volumeMounts"]}
     assert mounts["data"] == "/data"
+
+
+def test_a_real_server_starts_with_the_configuration_of_redis(tmp_path: Path) -> None:
+    text = the("ConfigMap", render("redis"))["data"]["valkey.conf"]
+    values = secret_values()
+    (tmp_path / "redis.conf").write_text(values["redis.conf"])
+    (tmp_path / "data").mkdir()
+    port = free_port()
+    for old, new in (
+        ("/etc/valkey-secret/redis.conf", f"{tmp_path}/redis.conf"),
+        ("dir /data", f"dir {tmp_path}/data"),
+        ("port 6379", f"port {port}"),
+        ("bind * -::*", "bind 127.0.0.1"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "valkey.conf").write_text(text)
+    with subprocess.Popen(
+        [str(bundled_server()), str(tmp_path / "valkey.conf")], stdout=subprocess.DEVNULL
+    ) as server:
+        client = Redis(port=port, password=values["redis-password"], retry=Retry(NoBackoff(), 0))
+        try:
+            wait_until(lambda: answers(client), 30, what="Valkey answers")
+            options = client.config_get("appendonly", "maxmemory", "maxmemory-policy")
+            with pytest.raises(AuthenticationError):
+                Redis(port=port).ping()
+        finally:
+            client.close()
+            server.terminate()
+    assert options["appendonly"] == "yes"
+    assert options["maxmemory-policy"] == "noeviction"
+    limit = container_of("redis")["resources"]["limits"]["memory"]
+    # Rewriting the file may take as much again.
+    assert 2 * int(options["maxmemory"]) <= int(limit.removesuffix("Mi")) * 1024 * 1024
+
+
+def answers(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisConnectionError:
+        return False
 
 
 # --- security, probes, resources ----------------------------------------------------------------
@@ -248,6 +322,58 @@ def test_pods_say_what_they_need_and_how_long_they_take_to_stop(part: str) -> No
 
 
 @application_part
+def test_a_part_may_wait_as_long_to_start_as_a_migration_may_take(part: str) -> None:
+    probe = container_of(part)["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= MIGRATION_S
+
+
+@application_part
+def test_a_drained_node_takes_one_pod_of_a_part_at_a_time(part: str) -> None:
+    budget = the("PodDisruptionBudget", render(part))["spec"]
+    # With one pod too, and with one that never gets ready, a node can be emptied.
+    assert budget["maxUnavailable"] == 1 and "minAvailable" not in budget
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+@application_part
+def test_pods_are_spread_over_hosts_and_zones_and_start_where_there_is_but_one(part: str) -> None:
+    constraints = pod_of(part)["spec"]["topologySpreadConstraints"]
+    assert [one["topologyKey"] for one in constraints] == [
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    ]
+    assert {one["whenUnsatisfiable"] for one in constraints} == {"ScheduleAnyway"}
+
+
+def test_a_worker_has_time_to_finish_its_longest_job_and_to_stop() -> None:
+    longest_s: dict[str, int] = {}
+    for kind in KINDS.values():
+        longest_s[kind.queue] = max(longest_s.get(kind.queue, 0), kind.timeout_s)
+    queue_of = {
+        worker: re.search(r'"(rdsq_\w+)"', (ROOT / f"{worker}.py").read_text())
+        for worker in WORKERS
+    }
+    for worker, found in queue_of.items():
+        assert found is not None, f"{worker}.py names no queue"
+        # A cycle of a robot has no kind: one that is cut off goes on elsewhere from its last page.
+        needed_s = longest_s.get(found[1], 0) + WORKER_STOPS_WITHIN_S
+        given_s = pod_of(worker)["spec"]["terminationGracePeriodSeconds"]
+        assert given_s >= needed_s, f"{worker}: GRACE_PERIOD_S must be {needed_s} or more"
+
+
+def test_the_web_part_has_time_for_the_routers_and_for_the_requests_in_hand() -> None:
+    spec = pod_of("web")["spec"]
+    program, flag, code = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert (program, flag) == ("/opt/app-srvc/bin/python", "-c"), (
+        "the image may have no other program"
+    )
+    sleep = re.fullmatch(r"import time; time\.sleep\((\d+)\)", code)
+    assert sleep is not None
+    needed_s = int(sleep[1]) + GUNICORN_STOPS_WITHIN_S
+    assert spec["terminationGracePeriodSeconds"] > needed_s
+
+
+@application_part
 def test_the_probes_ask_the_paths_of_the_service(part: str) -> None:
     container = container_of(part)
     variables = environment_in_cluster(part, secret_values())
@@ -264,6 +390,43 @@ def test_the_probes_ask_the_paths_of_the_service(part: str) -> None:
 
 
 # --- the image and the settings -----------------------------------------------------------------
+
+
+def test_the_migration_runs_the_command_of_the_image_once_and_asks_for_nothing_else() -> None:
+    job = the("Job", render("migrate", RELEASE="r7"))
+    assert job["metadata"]["name"] == "migrate-r7"
+    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+    command = container_of("migrate")["args"]
+    assert command[0] == "app-srvc"
+    assert CliRunner().invoke(cli, [*command[1:], "--help"]).exit_code == 0
+    first, second = (the("Job", render("migrate"))["metadata"]["name"] for _ in range(2))
+    assert first != second, "a Job cannot be changed, so each release has one of its own"
+
+
+@application_part
+def test_who_has_a_job_for_migrations_tells_the_parts_to_wait_for_it(part: str) -> None:
+    assert environment_in_cluster(part, secret_values())["DB_UPGRADE_AT_START"] == "true"
+    variables = environment_in_cluster(part, secret_values(), DB_UPGRADE_AT_START="false")
+    assert not Settings.from_env(variables, kind_of_part(part)).db_upgrade_at_start
+
+
+@pytest.mark.parametrize("part", [*APPLICATION, "migrate"])
+def test_addresses_in_the_secret_are_stronger_than_the_names_of_the_services(part: str) -> None:
+    given = {
+        "REDIS_URL": "rediss://app:secret@redis.example.org/0?ssl_ca_certs=/etc/app-srvc/ca/ca.crt",
+        "DATABASE_URL": "postgresql://app:secret@db1,db2/tododb?target_session_attrs=read-write"
+        "&sslmode=verify-full&sslrootcert=/etc/app-srvc/ca/ca.crt",
+    }
+    variables = environment_in_cluster(part, secret_values(**given))
+    part_of_settings: Part = "cli" if part == "migrate" else kind_of_part(part)
+    settings = Settings.from_env(variables, part_of_settings)
+    assert settings.effective_redis_url is not None
+    assert settings.effective_redis_url.get_secret_value() == given["REDIS_URL"]
+    database = make_url(settings.effective_database_url.get_secret_value())
+    assert database.query["host"] == ("db1:5432", "db2:5432")
+    assert database.query["sslrootcert"] == "/etc/app-srvc/ca/ca.crt"
+    mounts = {mount["name"]: mount for mount in container_of(part)["volumeMounts"]}
+    assert mounts["ca"]["mountPath"] == "/etc/app-srvc/ca"
 
 
 @application_part

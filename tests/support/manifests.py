@@ -16,7 +16,10 @@ COMPOSE = ROOT / "compose.yaml"
 WORKERS = ("usrregworker", "dbworker", "todoworker", "taskworker")
 APPLICATION = ("web", *WORKERS)
 PARTS = ("secrets", "redis", "postgresql", *APPLICATION)
+# Templates for what is there beside the parts, or for a moment only.
+BESIDES = ("migrate", "autoscaling-hpa", "autoscaling-keda")
 PROJECT = "a-project"
+COMPONENT = "app.kubernetes.io/component"
 REPOSITORY = "https://git.example.org/team/app-srvc.git"
 
 
@@ -43,9 +46,21 @@ def the(kind: str, objects: list[Object]) -> Object:
     return found
 
 
+def render_all(*besides: str) -> list[Object]:
+    """All objects of an installation by the templates, each once, and those of some other templates."""
+    return [item for part in (*PARTS, *besides) for item in render(part)]
+
+
 def pod_of(part: str, **given: str) -> Object:
-    pod: Object = the("Deployment", render(part, **given))["spec"]["template"]
+    kind = "Job" if part == "migrate" else "Deployment"
+    pod: Object = the(kind, render(part, **given))["spec"]["template"]
     return pod
+
+
+def pods_in(objects: list[Object]) -> dict[str, Object]:
+    """The pods that some objects start, by their part."""
+    pods = [item["spec"]["template"] for item in objects if item["kind"] in ("Deployment", "Job")]
+    return {pod["metadata"]["labels"][COMPONENT]: pod for pod in pods}
 
 
 def container_of(part: str, **given: str) -> Object:
@@ -63,12 +78,19 @@ def secret_values(**given: str) -> dict[str, str]:
 
 def environment_in_cluster(part: str, secrets: Mapping[str, str], **given: str) -> dict[str, str]:
     """The variables that a part's container has, references followed."""
-    return {
-        entry["name"]: entry["value"]
-        if "value" in entry
-        else secrets[entry["valueFrom"]["secretKeyRef"]["key"]]
-        for entry in container_of(part, **given)["env"]
-    }
+    return environment_of(container_of(part, **given), secrets)
+
+
+def environment_of(container: Object, secrets: Mapping[str, str]) -> dict[str, str]:
+    variables = {}
+    for entry in container["env"]:
+        if "value" in entry:
+            variables[entry["name"]] = entry["value"]
+            continue
+        reference = entry["valueFrom"]["secretKeyRef"]
+        if reference["key"] in secrets or not reference.get("optional", False):
+            variables[entry["name"]] = secrets[reference["key"]]
+    return variables
 
 
 def read_compose() -> dict[str, Any]:

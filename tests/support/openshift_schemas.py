@@ -2,7 +2,8 @@
 
 `kubernetes-validate` knows Kubernetes' kinds only. Each schema here is closed: a field that is not
 listed is an error, so a misspelt one cannot slip through. Written after the API reference of
-OpenShift 4 (`Route`, `BuildConfig`, `ImageStream`).
+OpenShift 4 (`Template`, `Route`, `BuildConfig`, `ImageStream`), and compared with the OpenAPI document of
+openshift/api of August 2026.
 """
 
 from typing import Any
@@ -122,3 +123,34 @@ TRIGGERS: Schema = {
         paused={"type": "boolean"},
     ),
 }
+
+TEMPLATE = closed(
+    ["apiVersion", "kind", "metadata", "message", "labels", "objects", "parameters"],
+    apiVersion={"const": "template.openshift.io/v1"},
+    kind={"const": "Template"},
+    metadata=closed(
+        ["name", "annotations"],
+        name=TEXT,
+        annotations={"type": "object", "additionalProperties": TEXT},
+    ),
+    message=TEXT,
+    labels={"type": "object", "additionalProperties": TEXT},
+    objects={"type": "array", "minItems": 1, "items": {"type": "object"}},
+    parameters={
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["name", "displayName", "description"],
+            "properties": {
+                "name": {"type": "string", "pattern": "^[A-Z0-9_]+$"},
+                "displayName": TEXT,
+                "description": TEXT,
+                "value": {"type": "string"},
+                "generate": {"const": "expression"},
+                "from": TEXT,
+                "required": {"type": "boolean"},
+            },
+            "additionalProperties": False,
+        },
+    },
+)

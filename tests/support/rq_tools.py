@@ -169,7 +169,12 @@ def parse_info(lines: list[str]) -> tuple[Seen, Seen]:
 
 def install_tools() -> None:
     """Make the environment of the two, as `make test` does, if it is not there."""
-    words = ["make", "--silent", ".venv-tools/.stamp", f"PYTHON={sys.executable}"]
+    make_environment(TOOLS.name)
+
+
+def make_environment(name: str) -> None:
+    """Make one of the Makefile's environments beside `.venv`, if it is not there."""
+    words = ["make", "--silent", f"{name}/.stamp", f"PYTHON={sys.executable}"]
     # Several processes of one test run may ask for it.
     with (ROOT / "Makefile").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

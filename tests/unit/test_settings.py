@@ -252,6 +252,12 @@ def test_a_refusal_names_what_was_expected_what_was_found_and_what_to_do() -> No
         ("SOURCE_TIMEOUT_S", "inf", "a number above 0 and at most 300"),
         ("MAX_BODY_BYTES", "1MB", "a number from 1024 to 1073741824"),
         ("RETENTION_DAYS", "1.5", "a number from 1 to 3650"),
+        (
+            "DB_UPGRADE_AT_START",
+            "later",
+            "true or false, got 'later'. Set it, or remove it to use true.",
+        ),
+        ("LEGACY_DATABASE_URL", "mysql://h/d", "begins with postgresql:// or sqlite:///"),
         ("LOG_FORMAT", "xml", "auto, json or console"),
         ("LOG_LEVEL", "LOUD", "debug, info, warning or error"),
         ("APP_TITLE", "x" * 101, "1 to 100 characters"),
@@ -267,6 +273,21 @@ def test_a_refusal_names_what_was_expected_what_was_found_and_what_to_do() -> No
 def test_a_value_out_of_its_range_is_refused(name: str, value: str, expected: str) -> None:
     problem = the_problem_of(**{name: value})
     assert problem.startswith(f"{name} must be ") and expected in problem
+
+
+@pytest.mark.parametrize(
+    ("value", "is_on"), [("false", False), ("0", False), ("", True), ("yes", True)]
+)
+def test_a_switch_takes_the_usual_words(value: str, is_on: bool) -> None:
+    assert Settings.from_env({"DB_UPGRADE_AT_START": value}).db_upgrade_at_start is is_on
+
+
+def test_the_prototypes_table_is_looked_for_in_the_ledger_unless_another_place_is_named() -> None:
+    ledger = {"DATABASE_URL": "postgresql://h/ledger"}
+    same = Settings.from_env(ledger)
+    assert same.effective_legacy_url == same.effective_database_url
+    other = Settings.from_env({**ledger, "LEGACY_DATABASE_URL": "postgres://u:p@old/tododb"})
+    assert other.effective_legacy_url.get_secret_value() == "postgresql+psycopg://u:p@old/tododb"
 
 
 def test_every_number_has_a_range() -> None:

@@ -25,6 +25,8 @@ STUCK_AFTER_S = 8.0
 # With these the job in hand has ended too; otherwise it runs again.
 ENDED = (OVERTIME, STOPPED, KILLED)
 FIRST_RESTART_S, LONGEST_RESTART_S, SETTLED_AFTER_S = 0.05, 2.0, 5.0
+# One bad job ends so many children in a row before it is failed; the good ones are not to wait for that.
+DEATHS_OF_A_POISON = 4
 
 
 class Lane:
@@ -158,7 +160,8 @@ class Lane:
         lived_s = time.monotonic() - self._started_at
         quick = lived_s < SETTLED_AFTER_S and fate not in ENDED
         self._quick_deaths = self._quick_deaths + 1 if quick else 0
-        wait_s = FIRST_RESTART_S * 2 ** (self._quick_deaths - 1) if self._quick_deaths > 1 else 0.0
+        more = self._quick_deaths - DEATHS_OF_A_POISON
+        wait_s = FIRST_RESTART_S * 2**more if more > 0 else 0.0
         self._restart_at = time.monotonic() + min(LONGEST_RESTART_S, wait_s)
 
     # --- what the parent looks after --------------------------------------------------------------

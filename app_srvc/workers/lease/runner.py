@@ -100,6 +100,10 @@ class Runner(ABC):
         """Called before each claim; it may wait. False to claim nothing for now."""
         return True
 
+    def may_go_on(self) -> bool:
+        """Called between two jobs of a batch. False to put the rest of it back."""
+        return True
+
     # --- the loop ---------------------------------------------------------------------------------
 
     def run(self) -> int:
@@ -230,6 +234,8 @@ class Runner(ABC):
             if self.progress.must_stop or self._has_lost_lease():
                 break
             if ran and (time.monotonic() - begun > LONGEST_BATCH_S or batch.size > LARGEST_BATCH):
+                break
+            if ran and not self.may_go_on():
                 break
             self.run_job(raw, batch)
             ran += 1

@@ -94,8 +94,10 @@ end
 
 local function idle(what, closed, dropped)
   if redis.call('EXISTS', worker) == 1 then
-    redis.pcall('HSET', worker, 'state', what == 'suspended' and 'suspended' or 'idle',
+    local told = redis.pcall('HSET', worker, 'state', what == 'suspended' and 'suspended' or 'idle',
       'current_job_working_time', 0)
+    -- A Redis that refuses to write must be heard: it may be a master no more.
+    if type(told) == 'table' and not string.find(told.err, 'WRONGTYPE', 1, true) then return told end
     redis.pcall('HDEL', worker, 'current_job')
   end
   return {what, closed, {}, dropped}
