@@ -31,6 +31,7 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeDecorator
 
+from app_srvc.database_hosts import HostOrder
 from app_srvc.errors import LedgerUnavailableError
 
 SQLITE_BUSY_TIMEOUT_S = 10.0
@@ -255,6 +256,7 @@ def _postgresql_engine(url: str, statement_timeout_s: float, pool_size: int) -> 
         max_overflow=POOL_OVERFLOW,
         pool_timeout=POOL_WAIT_S,
     )
+    HostOrder().attach(engine)
     _ask_after_a_rest(engine)
     return engine
 

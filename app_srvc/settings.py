@@ -63,9 +63,11 @@ class Settings(SettingsTable):
         """Where Redis is; None for the embedded one, whose address `EmbeddedValkey` knows."""
         if self.redis_url is not None or self.rds_host is None:
             return self.redis_url
-        password = f":{quote(self.rds_psw.get_secret_value(), safe='')}@" if self.rds_psw else ""
+        user = quote(self.rds_user or "", safe="")
+        password = f":{quote(self.rds_psw.get_secret_value(), safe='')}" if self.rds_psw else ""
+        who = f"{user}{password}@" if user or password else ""
         host = settings_values.bracketed(self.rds_host)
-        return SecretStr(f"redis://{password}{host}:{self.rds_port}/0")
+        return SecretStr(f"redis://{who}{host}:{self.rds_port}/0")
 
     @property
     def effective_database_url(self) -> SecretStr:

@@ -28,8 +28,9 @@ RULES = """\
 - The web part on an address that others can reach, by `HOST` or by `--bind` in `GUNICORN_CMD_ARGS`,
   needs `SECRET_KEY` and `API_TOKEN`. A deployment of the original system therefore needs two
   additions to its web part: `PG_*` as its workers have them, and these two.
-- `RDS_PORT` and `RDS_PSW` need `RDS_HOST`, the other `PG_*` need `PG_HOST`, and `SOURCE_TOKEN` needs
-  `SOURCE_URL`. The four queues have four names, and no smallest value is above its largest.
+- `RDS_PORT`, `RDS_USER` and `RDS_PSW` need `RDS_HOST`, and `RDS_USER` needs `RDS_PSW`; the other
+  `PG_*` need `PG_HOST`, and `SOURCE_TOKEN` needs `SOURCE_URL`. The four queues have four names, and no
+  smallest value is above its largest.
 """
 
 

@@ -41,7 +41,7 @@ def _a_redis_of_our_own_has_a_database(settings: Settings, given: Given) -> Iter
 
 def _credentials_have_a_host(settings: Settings, given: Given) -> Iterator[str]:
     for host, url, parts in (
-        ("rds_host", "redis_url", ("rds_port", "rds_psw")),
+        ("rds_host", "redis_url", ("rds_port", "rds_user", "rds_psw")),
         ("pg_host", "database_url", ("pg_port", "pg_user", "pg_psw", "pg_db")),
     ):
         orphans = [name.upper() for name in parts if name in given]
@@ -51,6 +51,11 @@ def _credentials_have_a_host(settings: Settings, given: Given) -> Iterator[str]:
                 f"{_and(orphans)} {verb} set, and {host.upper()} is not. Set {host.upper()}, "
                 f"or remove {_and(orphans)}."
             )
+
+
+def _a_redis_user_has_a_password(settings: Settings, given: Given) -> Iterator[str]:
+    if "rds_user" in given and "rds_psw" not in given and "redis_url" not in given:
+        yield "RDS_USER is set, and RDS_PSW is not. Set RDS_PSW, or remove RDS_USER."
 
 
 def _postgresql_has_a_user(settings: Settings, given: Given) -> Iterator[str]:
@@ -110,6 +115,7 @@ QUEUES = ("rdsq_usrreg", "rdsq_robot", "rdsq_outmsg", "rdsq_tasks")
 RULES: tuple[Callable[[Settings, Given], Iterator[str]], ...] = (
     _a_redis_of_our_own_has_a_database,
     _credentials_have_a_host,
+    _a_redis_user_has_a_password,
     _postgresql_has_a_user,
     _ranges_are_not_empty,
     _queues_have_different_names,

@@ -101,20 +101,27 @@ class SettingsTable(BaseSettings):
         None,
         "Redis",
         "`redis://`, `rediss://` (TLS, always verified), `unix://` or "
-        "`redis+sentinel://host:port,host:port/service/db`. Stronger than `RDS_*`. "
-        "`REDISTOGO_URL` is another name for it. With no Redis set, an embedded Valkey under "
+        "`redis+sentinel://host:port,host:port/service/db` (`rediss+sentinel://` for TLS). Stronger "
+        "than `RDS_*`. `REDISTOGO_URL` is another name for it. With no Redis set, an embedded Valkey under "
         "`DATA_DIR` is used.",
     )
     rds_host: HostName | None = setting(None, "Redis", "Host of Redis.")
     rds_port: Port = setting(6379, "Redis", "Port of Redis.")
+    rds_user: str | None = setting(
+        None,
+        "Redis",
+        "User of Redis, where it has users of its own (ACL); the default user if unset.",
+        min_length=1,
+        max_length=100,
+    )
     rds_psw: SecretStr | None = setting(None, "Redis", "Password of Redis.")
 
     database_url: DatabaseUrl | None = setting(
         None,
         "Database",
         "`postgresql://user:password@host:port/name` (several hosts may be given, with "
-        "commas) or `sqlite:///path`. Stronger than `PG_*`. With no database set, a SQLite "
-        "file under `DATA_DIR` is used.",
+        "commas; add `?target_session_attrs=read-write`) or `sqlite:///path`. Stronger than `PG_*`. "
+        "With no database set, a SQLite file under `DATA_DIR` is used.",
     )
     pg_host: HostName | None = setting(None, "Database", "Host of PostgreSQL.")
     pg_port: Port = setting(5432, "Database", "Port of PostgreSQL.")

@@ -14,23 +14,15 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-REDIS_URL_OPTIONS = frozenset(
-    {
-        "db",
-        "username",
-        "password",
-        "sentinel_username",
-        "sentinel_password",
-        "ssl_ca_certs",
-        "ssl_ca_path",
-        "ssl_certfile",
-        "ssl_keyfile",
-    }
-)
+TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"})
+SENTINEL_OPTIONS = frozenset({"sentinel_username", "sentinel_password"})
+REDIS_URL_OPTIONS = frozenset({"db", "username", "password"}) | TLS_OPTIONS | SENTINEL_OPTIONS
 # Names the source that comes with the service and needs no network.
 DEMO_SOURCE = "demo:"
 
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
+TLS_SCHEMES = ("rediss", "rediss+sentinel")
+REDIS_SCHEMES = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
 POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?")
@@ -103,15 +95,25 @@ def check_redis_url(secret: SecretStr) -> SecretStr:
             "unix:// and the absolute path of a socket, such as unix:///run/redis.sock"
         )
     if url.scheme != "unix":
-        _check_hosts(url, several=url.scheme == "redis+sentinel")
+        _check_hosts(url, several=url.scheme in SENTINEL_SCHEMES)
         _check_redis_path(url)
-    unknown = {name for name, _ in parse_qsl(url.query)} - REDIS_URL_OPTIONS
-    if unknown:
+    _check_redis_options(url.scheme, {name for name, _ in parse_qsl(url.query)})
+    return secret
+
+
+def _check_redis_options(scheme: str, given: set[str]) -> None:
+    if given - REDIS_URL_OPTIONS:
         raise ValueError(
             f"a URL with no other options than {', '.join(sorted(REDIS_URL_OPTIONS))} (certificates "
             "are always verified; ssl_ca_certs names the file of your own authority)"
         )
-    return secret
+    if given & TLS_OPTIONS and scheme not in TLS_SCHEMES:
+        raise ValueError(
+            f"a URL that begins with {_either(f'{s}://' for s in TLS_SCHEMES)} where it has options "
+            "of TLS, such as ssl_ca_certs: with this beginning nothing would be encrypted"
+        )
+    if given & SENTINEL_OPTIONS and scheme not in SENTINEL_SCHEMES:
+        raise ValueError("a URL of Sentinels where it has sentinel_username or sentinel_password")
 
 
 def check_database_url(secret: SecretStr) -> SecretStr:
@@ -132,7 +134,7 @@ def check_database_url(secret: SecretStr) -> SecretStr:
 
 def _check_redis_path(url: SplitResult) -> None:
     parts = [part for part in url.path.split("/") if part]
-    sentinel = url.scheme == "redis+sentinel"
+    sentinel = url.scheme in SENTINEL_SCHEMES
     if sentinel and not parts:
         raise ValueError("redis+sentinel://host:port,host:port/service/db, with the service named")
     database = parts[1:] if sentinel else parts

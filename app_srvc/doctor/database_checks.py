@@ -73,6 +73,19 @@ def _schema(database: Database) -> Check:
 
 def _database_remedy(error: AppError) -> str:
     words = error.message.lower()
+    if "certificate" in words:
+        return (
+            "Name the authority's file with sslrootcert in DATABASE_URL, and the host as the "
+            "certificate has it; one that has expired must be made anew. If the server asks for a "
+            "certificate of its clients, name it with sslcert and sslkey."
+        )
+    if "ssl" in words:
+        return "Turn TLS on in PostgreSQL, or check sslmode in DATABASE_URL and that the port is right."
+    if "read-only" in words:
+        return (
+            "Name a host in DATABASE_URL that takes writes, or promote the standby. With several hosts "
+            "and target_session_attrs=read-write the one that takes them is found."
+        )
     if "authentication" in words or "password" in words or "role" in words:
         return "Check the user and password in PG_USER and PG_PSW, or in DATABASE_URL."
     if "does not exist" in words:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.sentinel import MasterNotFoundError
 
-from app_srvc.broker import make_redis
+from app_srvc.broker import Sentinels, make_redis
 from app_srvc.doctor.check import Check, place_of
 from app_srvc.embedded import EmbeddedValkey, bundled_server
 from app_srvc.errors import BrokerUnavailableError
@@ -15,6 +16,10 @@ from app_srvc.settings import Settings
 from app_srvc.workers.legacy_jobs import list_legacy_jobs
 
 MIN_REDIS = (6, 2)
+OWN_CERTIFICATE = (
+    "If the server asks for a certificate of its clients, name it with ssl_certfile and "
+    "ssl_keyfile."
+)
 # Of each list and registry: jobs that were left over are the oldest, and those come first.
 JOBS_LOOKED_AT = 1_000
 
@@ -43,7 +48,10 @@ def _redis_at(url: str, queues: Sequence[str]) -> Iterator[Check]:
             client.ping()
             info: dict[str, Any] = client.info()
         except RedisError as error:
-            yield Check("redis", False, f"{place_of(url)}: {error}", _redis_remedy(error))
+            words = f"{error}{_of_sentinels(client)}"
+            yield Check(
+                "redis", False, f"{place_of(url)}: {words}", _redis_remedy(url, error, words)
+            )
             return
         pickled = _pickled_jobs(client, queues)
     yield _redis_version(url, info)
@@ -53,20 +61,39 @@ def _redis_at(url: str, queues: Sequence[str]) -> Iterator[Check]:
     yield from pickled
 
 
-def _redis_remedy(error: RedisError) -> str:
-    words = str(error).lower()
+def _of_sentinels(client: Redis) -> str:
+    sentinels = getattr(client.connection_pool, "sentinel_manager", None)
+    reason = sentinels.why_not() if isinstance(sentinels, Sentinels) else ""
+    return reason and f". A Sentinel: {reason}"
+
+
+def _redis_remedy(url: str, error: RedisError, words: str) -> str:
+    words = words.lower()
+    if isinstance(error, NoPermissionError):
+        return (
+            "Give the user of Redis the commands and keys of its role, as deploy/redis/users.acl has "
+            "them, or name another in RDS_USER or REDIS_URL."
+        )
     if isinstance(error, AuthenticationError) or "auth" in words or "password" in words:
         return "Check the user and password in RDS_PSW or REDIS_URL."
     if "certificate" in words:
         return (
             "Name the authority's file with ssl_ca_certs in REDIS_URL, and the host as the "
-            "certificate has it."
+            "certificate has it; one that has expired must be made anew. " + OWN_CERTIFICATE
         )
     if "name or service" in words or "resolution" in words or "nodename" in words:
         return "Check the host's name in RDS_HOST or REDIS_URL, and the DNS of this machine."
+    if isinstance(error, MasterNotFoundError):
+        return (
+            "Check in REDIS_URL the addresses of the Sentinels and the name that they know the master "
+            "by, and look at what they say of it: `SENTINEL MASTERS`."
+        )
+    # A server that misses a client's certificate may just hang up.
+    also = f"{OWN_CERTIFICATE} " if url.startswith("rediss") else ""
     return (
-        "Start Redis, or check RDS_HOST, RDS_PORT or REDIS_URL, and that no firewall or network "
-        "policy is between. Until it is back, messages are accepted and wait in the database."
+        "Start Redis, or check RDS_HOST, RDS_PORT or REDIS_URL (rediss:// if that port speaks TLS, "
+        f"redis:// if not), and that no firewall or network policy is between. {also}Until it is "
+        "back, messages are accepted and wait in the database."
     )
 
 

@@ -18,7 +18,7 @@ from app_srvc.errors import BrokerUnavailableError
 from app_srvc.kinds import load
 from app_srvc.messages import store
 from app_srvc.messages.model import ACCEPTED, CANCELLED, DONE, FAILED, BookTotal, Message, Receipt
-from app_srvc.messages.relay import EPOCH_FACT, epoch_number
+from app_srvc.messages.relay import EPOCH_FACT, epoch_number, is_of_epoch
 from app_srvc.runtime import Runtime
 
 PAGE = 2_000
@@ -163,10 +163,11 @@ def _jobs_line(runtime: Runtime) -> Line:
 
 def _count_jobs(runtime: Runtime) -> dict[str, int]:
     counts = {"with_job": 0, "awaiting_rescue": 0, "waiting_for_relay": 0, "without_job": 0}
+    server = runtime.dispatcher.server_id()
     token, _ = runtime.dispatcher.probe([])
     with runtime.database.read() as session:
-        epoch = epoch_number(store.get_fact(session, EPOCH_FACT))
-    is_same_redis = token != "" and epoch_number(token) == epoch
+        known = store.get_fact(session, EPOCH_FACT)
+    epoch, is_same_redis = epoch_number(known), is_of_epoch(known, token=token, server=server)
     lists: dict[str, set[int]] = {}
     suspects: list[str] = []
     for page in _pages_to_do(runtime):

@@ -174,6 +174,20 @@ class Dispatcher:
             for batch in _batches(jobs, JOBS_PER_CALL)
         )
 
+    def server_id(self) -> str:
+        """Which process of Redis this is: another after each restart and fail-over. Empty if it won't say.
+
+        Raises:
+            BrokerUnavailableError: Redis did not answer.
+        """
+        try:
+            info: Any = self._client.info("server")
+        except redis.ResponseError:
+            return ""
+        except redis.RedisError as error:
+            raise BrokerUnavailableError(f"Redis cannot be used now: {error}") from error
+        return str(info.get("run_id", ""))
+
     def set_epoch(self, token: str) -> None:
         """Mark this Redis as the one of an epoch; an emptied Redis has no mark."""
         try:

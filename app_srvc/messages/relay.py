@@ -43,7 +43,7 @@ class Relay:
     def run_pass(self) -> int:
         """Settle the rows that nobody has seen in this epoch, and return how many jobs were made.
 
-        A Redis that was emptied has another epoch or none, so the pass after that reads every row.
+        The pass after a restart or a fail-over of Redis is of a new epoch, so it reads every row.
         """
         epoch = self.current_epoch()
         with self._runtime.database.read() as session:
@@ -89,19 +89,25 @@ class Relay:
         return made
 
     def current_epoch(self) -> int:
-        """The number of this Redis' epoch; a new one where Redis has none, or another than the ledger.
+        """The number of this Redis' epoch; a new one where it may not have all that it was told.
+
+        It was emptied, and has no epoch or another than the ledger. Or it is another process than the one
+        of the epoch: one that was restarted has lost what was not on its disk yet, and one that has become
+        the master what was not replicated yet, and either may be all since the last confirmation.
 
         Raises:
             BrokerUnavailableError: Redis cannot be asked.
         """
         with self._runtime.database.read() as session:
             known = store.get_fact(session, EPOCH_FACT)
+        # First the process: after a fail-over in between, the next pass sees the new one.
+        server = self._runtime.dispatcher.server_id()
         token, _ = self._runtime.dispatcher.probe([])
-        if known is not None and token == known:
+        if is_of_epoch(known, token=token, server=server):
             return epoch_number(known)
-        return self._begin_epoch(known)
+        return self._begin_epoch(known, server)
 
-    def _begin_epoch(self, known: str | None) -> int:
+    def _begin_epoch(self, known: str | None, server: str) -> int:
         """Begin a new epoch, unless somebody else did so since `known` was read.
 
         The ledger is written first: a crash before Redis has the epoch only means one more epoch.
@@ -111,7 +117,7 @@ class Relay:
             token = store.lock_fact(session, EPOCH_FACT, insert_ignore=database.insert_ignore)
             is_first = token == (known or "")
             if is_first:
-                token = f"{epoch_number(token) + 1}:{uuid.uuid4().hex[:12]}"
+                token = f"{epoch_number(token) + 1}:{uuid.uuid4().hex[:12]}:{server}"
                 store.put_fact(session, EPOCH_FACT, token)
         self._runtime.dispatcher.set_epoch(token)
         if is_first:
@@ -189,3 +195,11 @@ class _Settled:
 def epoch_number(token: str | None) -> int:
     number = (token or "0").partition(":")[0]
     return int(number) if number.isdigit() else 0
+
+
+def is_of_epoch(known: str | None, *, token: str, server: str) -> bool:
+    """Whether a Redis with this epoch, and of this process, is the one that the ledger knows.
+
+    A Redis that does not say which process it is counts as the one in which the epoch began.
+    """
+    return token != "" and token == known and server in ("", known.rpartition(":")[2])

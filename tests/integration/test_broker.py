@@ -23,6 +23,7 @@ from rq.serializers import JSONSerializer
 
 from app_srvc import broker
 from app_srvc.broker import Caller, RetryFor, make_redis
+from tests.support.deadline import TooLateError, deadline
 from tests.support.network import (
     Certificate,
     SilentServer,
@@ -150,6 +151,35 @@ def test_a_sentinel_is_asked_for_the_master_and_a_failover_is_followed(
         assert client.get("key") == b"value"
         assert client.set("key", "after the failover")
         assert replica.client.info("replication")["role"] == "master"
+
+
+def test_a_sentinel_that_never_says_a_word_is_asked_last_after_a_deadline(
+    valkey: ValkeyServer, tmp_path: Path, connect: Connect
+) -> None:
+    with SilentServer() as silent, SentinelServer(tmp_path / "sentinel", valkey) as sentinel:
+        places = f"127.0.0.1:{silent.port},127.0.0.1:{sentinel.port}"
+        client = connect(f"redis+sentinel://{places}/{sentinel.service}/0", "web")
+        with pytest.raises(TooLateError), deadline(0.3):
+            client.ping()
+        assert client.ping()
+        client.connection_pool.disconnect()
+        assert client.ping()
+        assert len(silent.connections) == 1
+
+
+def test_threads_that_look_for_the_master_at_once_forget_no_sentinel(
+    valkey: ValkeyServer, tmp_path: Path, connect: Connect
+) -> None:
+    with SentinelServer(tmp_path / "sentinel", valkey) as sentinel:
+        places = f"127.0.0.1:{free_port()},127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}"
+        client = connect(f"redis+sentinel://{places}/{sentinel.service}/0", "worker")
+        known = client.connection_pool.sentinel_manager.sentinels
+        before = [id(each) for each in known]
+        with ThreadPoolExecutor(16) as threads:
+            for _ in range(5):
+                client.connection_pool.disconnect()
+                assert all(threads.map(lambda _: client.ping(), range(16)))
+        assert [id(each) for each in known] == before
 
 
 def is_replicated(replica: ValkeyServer) -> bool:

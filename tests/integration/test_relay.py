@@ -2,7 +2,10 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ from app_srvc.runtime import Runtime, open_runtime
 from tests.support.messages import accept_note, draft_note, insert, read_message
 from tests.support.servers import ValkeyServer
 from tests.support.waiting import wait_until
+from tests.support.worlds import open_world, settings_for
 
 QUEUE = "QUE_TASKS"
 
@@ -387,3 +391,54 @@ def _start(valkey: ValkeyServer, id: str, *, lease_s: float, attempt: int) -> No
     )
     valkey.client.zadd(f"rq:executions:{id}", {"e1": until})
     valkey.client.zadd(f"rq:wip:{QUEUE}", {f"{id}:e1": until})
+
+
+def test_a_redis_that_comes_back_with_older_data_gets_what_it_has_lost(
+    ledger_url: str, tmp_path: Path
+) -> None:
+    """As after a fail-over to a replica that lagged, or a restart from a disk that did."""
+    with ValkeyServer(tmp_path / "v") as server:
+        world = open_world(server.url, ledger_url)
+        relay = Relay(world, grace_s=0.0)
+        kept = accept_note(world, "kept").message_id
+        relay.run_pass()
+        server.client.save()
+        lost = [accept_note(world, f"lost {number}").message_id for number in range(20)]
+        _age_all(world)
+        relay.run_pass()
+        assert relay.run_pass() == 0, "all were seen in this epoch"
+        before = relay.current_epoch()
+        server.kill()
+        server.start()
+        assert _waiting(server) == [kept]
+        line = next(line for line in audit_messages(world) if line.subject == "jobs")
+        assert line.is_balanced and line.figures["waiting_for_relay"] == 20
+        assert relay.run_pass() == 20
+        assert relay.run_pass() == 0
+        assert relay.current_epoch() == before + 1
+        assert _waiting(server) == [kept, *lost]
+        world.close()
+
+
+def test_a_redis_that_does_not_say_which_process_it_is_keeps_its_epoch(
+    world: Runtime, valkey: ValkeyServer
+) -> None:
+    relay = Relay(world, grace_s=0.0)
+    assert relay.current_epoch() == 1
+    with _user_without(valkey, "info") as url:
+        shy = open_runtime(
+            settings_for(url, world.settings.effective_database_url.get_secret_value())
+        )
+        assert shy.dispatcher.server_id() == ""
+        assert Relay(shy, grace_s=0.0).current_epoch() == 1
+        shy.close()
+
+
+@contextmanager
+def _user_without(valkey: ValkeyServer, command: str) -> Iterator[str]:
+    """The address for a user of Redis who may do everything but one command."""
+    valkey.client.execute_command(
+        "ACL", "SETUSER", "shy", "on", ">hush", "~*", "&*", "+@all", f"-{command}"
+    )
+    yield valkey.url.replace("redis://", "redis://shy:hush@")
+    valkey.client.execute_command("ACL", "DELUSER", "shy")

@@ -33,6 +33,7 @@ LINE_OF_MODULE = {
     "broker": 1,
     "embedded": 1,
     "database": 1,
+    "database_hosts": 1,
     "logs": 1,
     "metrics": 1,
     "auth": 1,

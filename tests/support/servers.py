@@ -119,20 +119,23 @@ class ValkeyServer(Server):
         self,
         folder: Path,
         *,
+        user: str | None = None,
         password: str | None = None,
         options: dict[str, str] | None = None,
         port: int | None = None,
     ) -> None:
+        """With a `user`, who must be among those of the option `aclfile`, `password` is his."""
         super().__init__()
         self.folder = folder
         self.port = port or free_port()
+        self.user = user
         self.password = password
         self._options = options or {}
         self._client: Redis | None = None
 
     @property
     def url(self) -> str:
-        credentials = f":{self.password}@" if self.password else ""
+        credentials = f"{self.user or ''}:{self.password}@" if self.password else ""
         return f"redis://{credentials}127.0.0.1:{self.port}/0"
 
     @property
@@ -141,6 +144,7 @@ class ValkeyServer(Server):
         if self._client is None:
             self._client = Redis(
                 port=self.port,
+                username=self.user,
                 password=self.password,
                 socket_timeout=5,
                 retry=Retry(NoBackoff(), 0),
@@ -168,17 +172,22 @@ class ValkeyServer(Server):
 
     def _launch(self) -> subprocess.Popen[bytes]:
         self.folder.mkdir(parents=True, exist_ok=True)
+        return spawn(self._words(str(bundled_server())), self.folder / "server.log")
+
+    def _words(self, program: str) -> list[str]:
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
             "dir": str(self.folder),
             "save": "",
             "appendonly": "no",
-            **({"requirepass": self.password} if self.password else {}),
+            **({"requirepass": self.password} if self.password and not self.user else {}),
             **self._options,
         }
-        words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        return _spawn([str(bundled_server()), *words], self.folder / "server.log")
+        return [
+            program,
+            *(word for name, value in options.items() for word in (f"--{name}", value)),
+        ]
 
     def _is_up(self) -> bool:
         try:
@@ -193,9 +202,23 @@ class SentinelServer(ValkeyServer):
     name = "Sentinel"
     service = "app"
 
-    def __init__(self, folder: Path, master: ValkeyServer) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        master: ValkeyServer,
+        *,
+        quorum: int = 1,
+        down_after_ms: int = 500,
+        master_user: str | None = None,
+        master_password: str | None = None,
+    ) -> None:
+        """Without a user of its own it speaks with the master as the test does."""
         super().__init__(folder)
         self._master = master
+        self._master_user = master_user
+        self._master_password = master_password or master.password
+        self._quorum = quorum
+        self._down_after_ms = down_after_ms
 
     def _launch(self) -> subprocess.Popen[bytes]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -203,15 +226,17 @@ class SentinelServer(ValkeyServer):
             f"port {self.port}",
             "bind 127.0.0.1",
             f'dir "{self.folder}"',
-            f"sentinel monitor {self.service} 127.0.0.1 {self._master.port} 1",
-            f"sentinel down-after-milliseconds {self.service} 500",
+            f"sentinel monitor {self.service} 127.0.0.1 {self._master.port} {self._quorum}",
+            f"sentinel down-after-milliseconds {self.service} {self._down_after_ms}",
             f"sentinel failover-timeout {self.service} 2000",
         ]
-        if self._master.password:
-            lines.append(f"sentinel auth-pass {self.service} {self._master.password}")
+        if self._master_user:
+            lines.append(f"sentinel auth-user {self.service} {self._master_user}")
+        if self._master_password:
+            lines.append(f"sentinel auth-pass {self.service} {self._master_password}")
         configuration = self.folder / "sentinel.conf"
         configuration.write_text("\n".join(lines) + "\n")
-        return _spawn(
+        return spawn(
             [str(bundled_server()), str(configuration), "--sentinel"], self.folder / "server.log"
         )
 
@@ -299,7 +324,7 @@ class PostgresServer(Server):
             "shared_buffers=64MB",
         ]
         words = [word for option in options for word in ("-c", option)]
-        return _spawn(
+        return spawn(
             [str(programs / "postgres"), "-D", str(data), "-p", str(self.port), *words],
             self.folder / "server.log",
             user=self._run_as,
@@ -357,10 +382,14 @@ class PostgresServer(Server):
         return True
 
 
-def _spawn(words: list[str], log: Path, user: str | None = None) -> subprocess.Popen[bytes]:
+def spawn(
+    words: list[str], log: Path, *, user: str | None = None, program: str | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a server; `program` is for one whose first word is not its place."""
     with log.open("ab") as output:
         return subprocess.Popen(
             words,
+            executable=program,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -211,11 +211,23 @@ class Service(Client):
 
 
 class Parts(Client):
-    """The web part and the four workers, each started by its own script, on servers of the test."""
+    """The web part and the four workers, each started by its own script, on servers of the test.
+
+    `worker_redis_url` is for the workers, where they are another user of Redis than the web part. Each
+    worker answers probes on its port among `health_ports`.
+    """
 
     SCRIPTS = ("usrregworker", "dbworker", "todoworker", "taskworker")
 
-    def __init__(self, folder: Path, redis_url: str, database_url: str, **variables: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        redis_url: str,
+        database_url: str,
+        *,
+        worker_redis_url: str | None = None,
+        **variables: str,
+    ) -> None:
         port = free_port()
         super().__init__(f"http://127.0.0.1:{port}")
         self.variables = {
@@ -226,14 +238,20 @@ class Parts(Client):
             "PORT": str(port),
             **variables,
         }
-        self.web = self._part(folder, "web", [sys.executable, "-m", "app_srvc.cli", "web"])
+        words = [sys.executable, "-m", "app_srvc.cli", "web"]
+        self.web = Part("web", words, folder, **self.variables)
+        of_workers = {**self.variables, "REDIS_URL": worker_redis_url or redis_url}
+        self.health_ports = {name: free_port() for name in self.SCRIPTS}
         self.workers = {
-            name: self._part(folder, name, [sys.executable, str(ROOT / f"{name}.py")])
+            name: Part(
+                name,
+                [sys.executable, str(ROOT / f"{name}.py")],
+                folder,
+                **of_workers,
+                HEALTH_PORT=str(self.health_ports[name]),
+            )
             for name in self.SCRIPTS
         }
-
-    def _part(self, folder: Path, name: str, argv: list[str]) -> Part:
-        return Part(name, argv, folder, **self.variables)
 
     def start(self) -> Self:
         for part in (*self.workers.values(), self.web):

@@ -97,6 +97,26 @@ def test_the_original_names_make_a_redis_url_with_the_password_quoted() -> None:
     )
 
 
+def test_a_user_of_redis_goes_into_the_url_quoted() -> None:
+    url = redis_of(RDS_HOST="redis", RDS_USER="web:1", RDS_PSW="p@s")
+    assert url == "redis://web%3A1:p%40s@redis:6379/0"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://h?ssl_ca_certs=/ca.pem", "begins with rediss://"),
+        ("redis+sentinel://h/app?ssl_ca_certs=/ca.pem", "or rediss+sentinel://"),
+        ("redis://h?sentinel_password=x", "URL of Sentinels"),
+    ],
+)
+def test_an_option_that_the_kind_of_address_does_not_have_is_refused(
+    url: str, expected: str
+) -> None:
+    (problem,) = problems_of({"REDIS_URL": url, "DATA_DIR": "/data"})
+    assert expected in problem
+
+
 def test_redis_url_is_stronger_than_the_original_names() -> None:
     assert redis_of(RDS_HOST="a", RDS_PSW="x", REDIS_URL="redis://b") == "redis://b"
     assert redis_of(REDISTOGO_URL="redis://c") == "redis://c"
@@ -339,6 +359,7 @@ def test_a_database_url_that_is_bad_is_not_also_called_missing() -> None:
     ("environ", "expected"),
     [
         ({"RDS_PSW": "x"}, "RDS_PSW is set, and RDS_HOST is not"),
+        ({"RDS_HOST": "h", "RDS_USER": "u", "DATA_DIR": "/d"}, "RDS_PSW is not"),
         ({"PG_USER": "x", "PG_PSW": "x"}, "PG_USER and PG_PSW are set, and PG_HOST is not"),
         ({"PG_HOST": "h"}, "PG_USER is not"),
         (

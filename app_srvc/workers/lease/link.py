@@ -12,6 +12,7 @@ from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.connection import Connection
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
@@ -52,13 +53,14 @@ def own_client(client: Redis, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> 
         "socket_timeout": answer_timeout_s,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     if isinstance(pool, SentinelConnectionPool):
-        for name in ("connection_pool", "connection_class"):
-            options.pop(name, None)
+        options |= {"connection_class": pool.connection_class, "is_master": pool.is_master}
+        options.pop("connection_pool", None)  # the other pool, which its connections ask
         return Redis(
             connection_pool=SentinelConnectionPool(
-                pool.service_name, pool.sentinel_manager, is_master=pool.is_master, **options
+                pool.service_name, pool.sentinel_manager, **options
             )
         )
     return Redis(connection_pool=ConnectionPool(connection_class=pool.connection_class, **options))
