@@ -135,7 +135,8 @@ class Relay:
         jobs: list[JobSpec] = []
         live: list[str] = []
         for row, fact in zip(rows, facts, strict=True):
-            if fact.is_live:
+            if fact.is_live or (fact.awaits_rescue and look is Look.TRUST):
+                # After an outage every lease may have ended: the rescue knows how long to wait.
                 live.append(row.id)
             elif fact.status in STARTED_STATUSES and fact.attempt == row.tries:
                 jobs += self._after_lost_try(row, fact, reasons, now)

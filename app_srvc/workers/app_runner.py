@@ -66,8 +66,7 @@ class AppRunner(Runner):
     # --- run --------------------------------------------------------------------------------------
 
     def run_job(self, raw: RawJob, batch: Batch) -> None:
-        began = time.time()
-        job = self._read(raw, batch.queue)
+        job, began = self._read(raw, batch.queue), time.time()
         refusal = self._refusal(job)
         if refusal is not None:
             self._refuse(job, refusal, raw, batch, began)
@@ -77,6 +76,9 @@ class AppRunner(Runner):
             if not self._start(lease):
                 log.warning("job_lease_lost")
                 return
+            # Redis may have been away: the time that its limit is about begins here.
+            self.progress.begin(batch.place)
+            began = time.time()
             report = self._run(self._tasks[job.func_name or ""], lease)
             self._conclude(lease, report, raw, batch, began)
 
@@ -185,6 +187,7 @@ class AppRunner(Runner):
             self._leases.abandon(Lease(job, current), reason, 0.0)
             # What stood behind it had not begun.
             self.hand_back(current, left.place + 1)
+            self.client.delete(f"app:claim:{current}")
         elif current:
             self.hand_back(current, 0)
         if ending:

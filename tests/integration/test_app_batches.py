@@ -1,7 +1,8 @@
 """A worker of the service takes several messages at once: what becomes of the others if one goes wrong."""
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from tests.support.workers import (
 from tests.support.worlds import open_world
 
 WARM_UP = 60
+# However slow the machine is, it takes all that is there.
+LARGE_BATCHES = {"app_srvc.workers.lease.runner:BATCH_S": 5}
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def world(valkey: ValkeyServer, postgres_ledger_url: str) -> Iterator[Runtime]:
 @pytest.fixture
 def worker(nursery: Nursery, world: Runtime, tmp_path: Path) -> Iterator[WorkerProcess]:
     """It has learned that messages are short, and takes many at once."""
-    with WorkerProcess(nursery, world, tmp_path / "worker.log") as process:
+    with WorkerProcess(nursery, world, tmp_path / "worker.log", constants=LARGE_BATCHES) as process:
         for message in [accept_note(world) for _ in range(WARM_UP)]:
             wait_for_state(world, message.message_id, "done", 20)
         yield process
@@ -68,6 +71,7 @@ def test_one_that_kills_the_process_costs_the_others_nothing(
             before = [accept_note(world).message_id for _ in range(5)]
             killer = accept_order(world, "die_once", tmp_path / "runs").message_id
             behind = [accept_note(world).message_id for _ in range(5)]
+        wait_until(lambda: runs_in(tmp_path / "runs"), what="it has begun", every_s=0.001)
         # Sooner than any lease ends.
         for id in (*before, *behind, killer):
             wait_for_state(world, id, "done", 7)
@@ -99,3 +103,30 @@ def test_once_the_ledger_is_away_the_rest_goes_back_as_it_was(
     finally:
         keeper.stop()
     assert {read_message(world, id).tries for id in ids} == {1}
+
+
+def test_the_wait_for_redis_before_a_message_is_no_time_of_its_handler(
+    nursery: Nursery, sqlite_ledger_url: str, tmp_path: Path
+) -> None:
+    """Redis dies between two messages of a batch, for longer than the second one may take."""
+    runs, number = tmp_path / "runs", tmp_path / "number"
+    options = {"appendonly": "yes", "appendfsync": "no"}
+    with (
+        ValkeyServer(tmp_path / "durable", options=options) as durable,
+        closing(open_world(durable.url, sqlite_ledger_url, kinds=HARD_KINDS)) as world,
+        WorkerProcess(nursery, world, tmp_path / "worker.log", constants=LARGE_BATCHES) as worker,
+    ):
+        number.write_text(str(durable.pid))
+        for message in [accept_note(world) for _ in range(WARM_UP)]:
+            wait_for_state(world, message.message_id, "done", 20)
+        with at_once(durable.client):
+            killer = accept_note(world, str(number), kind="kill_redis").message_id
+            slow = accept_order(world, "work_within_the_limit", runs).message_id
+        wait_for_state(world, killer, "done")
+        # The limit of 3 s, and 5 s in which a child may obey it.
+        threading.Event().wait(9)
+        durable.start()
+        wait_for_state(world, slow, "done", 20)
+        assert read_message(world, slow).tries == 1
+        assert len(runs_in(runs)) == 1
+        assert not worker.logs("job_ignores_its_limit")

@@ -65,3 +65,9 @@ def work_alone(order: Order, context: HandlerContext) -> Effect:
 
 die_once_alone = die_once
 sleep_alone = sleep_through_the_limit
+work_within_the_limit = work_slowly
+
+
+def kill_redis(order: Order, context: HandlerContext) -> Effect:
+    os.kill(int(Path(order.text).read_text()), signal.SIGKILL)
+    return Effect(result="killed")

@@ -169,7 +169,7 @@ class Lane:
     def overdue_s(self) -> float:
         """The limit that the job in hand has passed without obeying; 0 if there is none."""
         place, began, limit_s = self.progress.running
-        if place < 0 or limit_s <= 0 or self._fate is not None:
+        if place < 0 or limit_s <= 0 or self._fate is not None or self.process is None:
             return 0.0
         return limit_s if time.monotonic() - began > limit_s + HARD_KILL_AFTER_S else 0.0
 
