@@ -126,7 +126,13 @@ def test_the_wait_for_redis_before_a_message_is_no_time_of_its_handler(
         # The limit of 3 s, and 5 s in which a child may obey it.
         threading.Event().wait(9)
         durable.start()
+        # The name of the queue, and both.
+        wait_until(lambda: _claims(durable.client) == [3], what="they are of one batch")
         wait_for_state(world, slow, "done", 20)
         assert read_message(world, slow).tries == 1
         assert len(runs_in(runs)) == 1
         assert not worker.logs("job_ignores_its_limit")
+
+
+def _claims(redis: Redis) -> list[int]:
+    return [redis.llen(key) for key in redis.scan_iter("app:claim:*")]

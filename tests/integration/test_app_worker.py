@@ -183,11 +183,11 @@ REFUSED: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
         lambda mark: {"data": json.dumps(["os.system", None, [f"touch {mark}"], {}])},
         "not a task of this service",
     ),
-    "a pickle": (lambda mark: {"data": unpickling(mark)}, "data: UnicodeDecodeError"),
+    "a pickle": (lambda mark: {"data": unpickling(mark)}, "data: pickled, calls posix"),
     "a pickle as meta": (lambda mark: {"meta": unpickling(mark)}, "meta: UnicodeDecodeError"),
     "a compressed pickle": (
         lambda mark: {"data": zlib.compress(unpickling(mark))},
-        "data: UnicodeDecodeError",
+        "data: pickled, calls posix",
     ),
     "a bomb": (
         lambda mark: {"data": bomb()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from typing import NoReturn
 
@@ -49,6 +50,7 @@ def main(words: list[str]) -> int:
         _add_common(one)
         command.add_arguments(one)
     try:
+        _refuse_empty(words)
         arguments = parser.parse_args(words)
         oc = Oc(arguments.namespace)
         return int(COMMANDS[arguments.command].run(arguments, oc))
@@ -61,6 +63,13 @@ def main(words: list[str]) -> int:
     except KeyboardInterrupt:
         print("Interrupted. The same command can be run again.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """The value of a variable that is not set must not count as an option that was not given."""
+    for before, word in zip(["", *words], words):
+        if not word or re.fullmatch(r"--[a-z-]+=", word):
+            raise UsageError(f"There is an empty value{f' after {before}' if before else ''}.")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

@@ -27,6 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, oc: Oc) -> int:
     parts = choose_parts(arguments.parts) if arguments.parts else list(PARTS)
     app_name = arguments.app_name or DEFAULT_APP_NAME
+    say(f"Deleting from the project {oc.namespace}:")
     deleted = []
     # The last part to come is the first to go: workers stop while Redis and the ledger still answer.
     for part in reversed(parts):

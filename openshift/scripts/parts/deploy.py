@@ -1,7 +1,8 @@
 """Process and apply the templates of all parts or of some, and wait until they run.
 
-May be run again at any time: what is already as it should be is left alone, the number of pods stays
-as it was scaled, and passwords are made once. A migration runs before the parts that need it.
+May be run again at any time: what is already as it should be is left alone, parameters stay as they were
+given, the number of pods as it was scaled, and passwords are made once. A migration runs before the parts
+that need it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from argparse import Namespace
 from itertools import groupby
 
+import kept
 import migration
 import triggers
 from errors import StoppedError
@@ -38,6 +40,8 @@ class Deployer:
                 "Looking what runs", "get", "deployment", "-l", installation
             )
         }
+        kept.take_up(options, self._live.values())
+        kept.leave_out_what_is_elsewhere(options, self._live.values())
         self._held = [item for item in self._live.values() if triggers.is_held(item)]
 
     def deploy(self) -> None:
@@ -79,11 +83,12 @@ class Deployer:
 
     def _process(self, part: Part) -> list[Object]:
         options = self._options
+        given = {**kept.of_part(part, self._live), **options.given}
         wanted = {
             "NAMESPACE": self._oc.namespace,
             # The migration does it, before the others start.
             "DB_UPGRADE_AT_START": "false",
-            **options.given,
+            **given,
             "APP_SERVICE_NAME": part.name,
             "WORKER_RUNNER": f"{part.name}.py",
             "IMAGE": self._image or f"{options.image_name}:latest",
@@ -101,7 +106,9 @@ class Deployer:
             f"{line}\n" for name, line in options.lines.items() if name in part.parameters
         )
         step = f"{part.name}: processing its template"
-        return self._oc.process(step, str(part.template), parameters, lines)
+        items = self._oc.process(step, str(part.template), parameters, lines)
+        kept.write(items, part, given)
+        return items
 
     def _wait_for(self, deployed: dict[Part, list[Object]]) -> None:
         failed = []

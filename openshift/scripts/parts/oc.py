@@ -67,11 +67,11 @@ class Oc:
     def read_object(self, step: str, *words: str) -> Object | None:
         """Return one object, or None where `--ignore-not-found` found none."""
         text = self.read(step, *words, "-o", "json")
-        return dict(json.loads(text)) if text.strip() else None
+        return dict(_parsed(step, text)) if text.strip() else None
 
     def read_objects(self, step: str, *words: str) -> list[Object]:
         text = self.read(step, *words, "-o", "json")
-        return list(json.loads(text)["items"]) if text.strip() else []
+        return list(_parsed(step, text)["items"]) if text.strip() else []
 
     def change(self, step: str, *words: str, stdin: str = "") -> None:
         """Make a change, with what `oc` says on the terminal."""
@@ -97,7 +97,7 @@ class Oc:
         done = subprocess.run([self.program, *words], input=lines.encode(), stdout=subprocess.PIPE)
         if done.returncode:
             raise StoppedError(_failure(step, words, done.returncode))
-        return list(json.loads(done.stdout)["items"])
+        return list(_parsed(step, done.stdout.decode("utf-8", "replace"))["items"])
 
     def _run(self, words: Any, *, stdin: str = "", captured: bool = False) -> Any:
         return subprocess.run(
@@ -108,6 +108,13 @@ class Oc:
 
     def _line(self, words: Any) -> list[str]:
         return [self.program, "--namespace", self.namespace, *words]
+
+
+def _parsed(step: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise StoppedError(f"{step} failed: oc did not answer in JSON.") from error
 
 
 def as_list(items: list[Object]) -> str:

@@ -110,6 +110,10 @@ def read_options(arguments: Namespace) -> Options:
         raise UsageError(
             "--image runs an image from elsewhere, --build makes one. Give one of them."
         )
+    if options.always_build and not any(part.workload == "Job" for part in options.parts):
+        # A new image runs in every part, and its tables come first.
+        before = [part.name for part in PARTS if part.workload == "Job"]
+        options.parts = choose_parts([*before, *(part.name for part in options.parts)])
     seconds(options.timeout)
     _find_git_url(options)
     return options
