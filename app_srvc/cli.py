@@ -209,7 +209,9 @@ def queue_legacy(as_json: bool) -> None:
 
     with cli_runtime() as runtime:
         found = show_legacy_jobs(
-            list_legacy_jobs(runtime.redis, runtime.settings.queue_names), as_json=as_json
+            list_legacy_jobs(runtime.redis, runtime.settings.queue_names),
+            runtime.settings.queue_names,
+            as_json=as_json,
         )
         show_robot_keys(robot_keys(runtime.redis), as_json=as_json)
     sys.exit(EXIT_WITH_FINDINGS if found else 0)

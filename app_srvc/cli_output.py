@@ -1,7 +1,7 @@
 """What the command line prints: JSON for single things, a line each for lists."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -101,7 +101,7 @@ def show_pause(what: str, *, obeyed: bool) -> None:
     click.echo(what if obeyed else f"{what}; workers obey once Redis is back")
 
 
-def show_legacy_jobs(jobs: Iterable[LegacyJob], *, as_json: bool) -> int:
+def show_legacy_jobs(jobs: Iterable[LegacyJob], queues: Sequence[str], *, as_json: bool) -> int:
     """Each job as it is found, and their number; returns it."""
     count = 0
     for job in jobs:
@@ -113,7 +113,8 @@ def show_legacy_jobs(jobs: Iterable[LegacyJob], *, as_json: bool) -> int:
         click.echo(f"{job.queue}  {job.place}  {job.id}  {job.function}  {when}")
         click.echo(f"    {job.advice}")
     if not as_json:
-        click.echo(f"{count} pickled jobs, which workers refuse." if count else "No pickled jobs.")
+        found = f"Pickled jobs, which workers refuse: {count}." if count else "No pickled jobs."
+        click.echo(f"{found} Looked at: {', '.join(queues)}.")
     return count
 
 

@@ -232,12 +232,19 @@ def owned_folder(data_dir: Path) -> Iterator[None]:
     """Hold the data folder for this process; its death gives it free, however it dies.
 
     Raises:
-        DataDirInUseError: Another process holds it.
+        DataDirInUseError: Another process holds it, or it cannot be made or written to.
     """
     # What is kept there is nobody else's business on this machine: people's names and addresses.
     os.umask(0o077)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "up.lock").open("a+") as handle:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / "up.lock").open("a+")
+    except OSError as error:
+        raise DataDirInUseError(
+            f"The data folder {data_dir} cannot be used: {error.strerror}. "
+            "Choose another one with --data-dir (DATA_DIR=… for make)."
+        ) from None
+    with lock as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -46,7 +46,12 @@ class Roles:
         for recorder in self.recorders.values():
             self._stack.enter_context(recorder)
         self.parts = Parts(
-            self._folder, self.url("web"), self._database_url, worker_redis_url=self.url("worker")
+            self._folder,
+            self.url("web"),
+            self._database_url,
+            worker_redis_url=self.url("worker"),
+            # A dashboard takes one whose life has ended off its queue, which no monitor may.
+            JOB_RESULT_TTL_S="3600",
         )
         self._stack.enter_context(self.parts)
         return self

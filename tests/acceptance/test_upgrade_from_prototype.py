@@ -87,7 +87,7 @@ def test_the_page_is_true_step_by_step(
     # 1. See what is still to be done.
     listed = walk.step("queue legacy", status=3)
     assert all(id in listed for id in (registration, document, record, robot))
-    assert "4 pickled jobs" in listed and "repeater_status START" in listed
+    assert "Pickled jobs, which workers refuse: 4." in listed and "repeater_status START" in listed
     assert all(f"`{function}`" in PAGE.read_text() for function in ADVICE)
 
     # 2. The prototype's worker finishes the registration. The document is forgotten.
