@@ -80,3 +80,8 @@ def test_targets_that_the_docs_name_are_in_the_makefile() -> None:
     for page in DOCS:
         named = set(re.findall(r"`make ([a-z-]+)[^`]*`", page.read_text(encoding="utf-8")))
         assert named <= targets, page.name
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda path: path.stem)
+def test_no_page_is_a_form_that_nobody_has_filled_in(page: Path) -> None:
+    assert re.findall(r"@[A-Z_]+@", page.read_text()) == []
