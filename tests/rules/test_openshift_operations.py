@@ -126,6 +126,17 @@ def test_scaling_what_an_autoscaler_scales_is_said(deployed: StandIn) -> None:
     assert "todoworker: the HorizontalPodAutoscaler todoworker also sets" in done.errors
 
 
+def test_keda_brings_back_what_was_scaled_to_nothing(deployed: StandIn) -> None:
+    deployed.deploy("autoscaling-hpa")
+    scaler = deployed.cluster.objects["horizontalpodautoscaler/dbworker"]
+    # As KEDA names the one that it makes for a ScaledObject.
+    scaler["metadata"]["name"] = "keda-hpa-dbworker"
+    done = deployed.in_project("scale", "--replicas", "0", "dbworker")
+    assert done.status == 0
+    assert "KEDA also sets its number of pods" in done.errors
+    assert "annotate scaledobject dbworker autoscaling.keda.sh/paused-replicas=0" in done.errors
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

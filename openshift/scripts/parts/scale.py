@@ -11,6 +11,9 @@ from table import APPLICATION, DEFAULT_APP_NAME, PARTS, choose_parts, component_
 
 RUNNING = [part for part in PARTS if part.workload == "Deployment"]
 
+# KEDA makes one for each ScaledObject, and names it so.
+KEDA = "keda-hpa-"
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
@@ -53,10 +56,7 @@ def run(arguments: Namespace, oc: Oc) -> int:
     for part in parts:
         name = live[part.name]
         if name in scalers:
-            warn(
-                f"{name}: the HorizontalPodAutoscaler {scalers[name]} also sets its number of pods,"
-                " unless that is 0."
-            )
+            warn(f"{name}: {_of_scaler(scalers[name])}")
         oc.change(f"{part.name}: scaling", "scale", f"deployment/{name}", f"--replicas={replicas}")
     failed = [
         part.name
@@ -67,3 +67,13 @@ def run(arguments: Namespace, oc: Oc) -> int:
         raise StoppedError(f"Not running: {' '.join(failed)}.")
     say(f"{replicas} pods each: {' '.join(part.name for part in parts)}.")
     return 0
+
+
+def _of_scaler(name: str) -> str:
+    if name.startswith(KEDA):
+        scaled = name[len(KEDA) :]
+        return (
+            "KEDA also sets its number of pods, and starts them again where that is 0. To stop it for"
+            f" longer: oc annotate scaledobject {scaled} autoscaling.keda.sh/paused-replicas=0"
+        )
+    return f"the HorizontalPodAutoscaler {name} also sets its number of pods, unless that is 0."
