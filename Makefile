@@ -18,7 +18,10 @@ run: .venv/.run-stamp  ## Run the whole service on http://127.0.0.1:8080 (PORT=â
 
 test: .venv/.dev-stamp .venv-tools/.stamp .venv-release/.stamp .venv-manifests/.stamp  ## Run every test, with real servers and a real browser
 	@tests/support/install_browser.sh $(BIN)/python
-	$(BIN)/python -m pytest -q -n 4 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 4 --dist loadgroup --ignore tests/scenarios
+
+scenarios: .venv/.dev-stamp .venv-tools/.stamp  ## Fail-over, rolling restart, old beside new, Redis users: minutes each
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --timeout=300 tests/scenarios
 
 check: lint types test  ## Formatting, lint, types, manifests, and every test
 
@@ -105,7 +108,7 @@ clean:  ## Remove what these targets made
 # What pip needs inside the build to reach its index as it does on this machine.
 IMAGE_BUILD_OPTIONS ?= $(foreach file,$(wildcard /etc/pip.conf /etc/ssl/certs/ca-certificates.crt),--volume $(file):$(file):ro)
 
-.PHONY: image-test windows-test
+.PHONY: image-test windows-test scenarios
 windows-test: .venv/.dev-stamp  ## Run the .cmd scripts of openshift/ in Wine's command interpreter
 	@tests/windows/install_tools.sh
 	$(BIN)/python -m pytest -q -p no:cacheprovider tests/windows/commands.py
