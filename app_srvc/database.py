@@ -276,6 +276,9 @@ def _ask_after_a_rest(engine: Engine) -> None:
         try:
             engine.dialect.do_ping(dbapi_connection)
         except engine.dialect.loaded_dbapi.Error as error:
+            if not engine.dialect.is_disconnect(error, dbapi_connection, None):
+                # A deadline has interrupted it, say: to connect anew would take more time.
+                raise
             # The pool then takes a new one, and trusts none of the others.
             raise sa_exc.InvalidatePoolError from error
 
