@@ -288,7 +288,7 @@ def test_sigterm_while_redis_is_no_use_ends_the_worker_nevertheless(
     wait_until(lambda: diary.size() > 0, what="jobs run")
     durable.pause() if fault == "hangs" else durable.kill()
     worker.terminate()
-    assert worker.wait_for_exit(25) == 0
+    assert worker.wait_for_exit(60) == 0
     durable.restore()
     start_worker("next", url=durable.url, constants=SHORT_LEASE)
     wait_until(
